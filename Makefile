@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# vhost_blk: see README.md. `make help` lists the targets.
+
+# Kernel to build for: the running one if its headers are installed, else the
+# newest that are, else KDIR=.
+ifndef KDIR
+KDIR := $(firstword $(wildcard /lib/modules/$(shell uname -r)/build/Makefile) \
+	$(shell ls -d /lib/modules/*/build/Makefile 2>/dev/null | sort -rV))
+override KDIR := $(patsubst %/Makefile,%,$(KDIR))
+endif
+
+TOP := $(CURDIR)
+VHOST_H_DIR := $(TOP)/drivers/vhost/.vhost
+KBUILD = $(MAKE) -C $(KDIR) M=$(TOP) VHOST_BLK_TOP=$(TOP) VHOST_H_DIR=$(VHOST_H_DIR)
+
+PREFIX ?= /usr
+DESTDIR ?=
+
+.PHONY: all modules modules_install install uninstall clean help check demo deps headers
+
+all: modules
+
+headers:
+ifeq ($(wildcard $(KDIR)/Makefile),)
+	@echo "vhost_blk: no kernel headers found: apt-get install linux-headers-amd64, or give KDIR=" >&2
+	@exit 1
+else
+	@tools/vhost-header.sh $(KDIR) $(VHOST_H_DIR)
+endif
+
+# W=1 and C=1 (sparse) are handed on to kbuild.
+modules: headers
+	+@$(KBUILD) modules
+
+modules_install: modules
+	+@$(KBUILD) modules_install
+
+# The module, loaded at boot; the UAPI header; /dev/vhost-blk for group kvm.
+install: modules_install
+	install -D -m 644 include/uapi/linux/vhost_blk.h $(DESTDIR)$(PREFIX)/include/linux/vhost_blk.h
+	install -D -m 644 tools/60-vhost-blk.rules $(DESTDIR)/lib/udev/rules.d/60-vhost-blk.rules
+	install -d $(DESTDIR)/lib/modules-load.d
+	echo vhost_blk > $(DESTDIR)/lib/modules-load.d/vhost-blk.conf
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/include/linux/vhost_blk.h \
+		$(DESTDIR)/lib/udev/rules.d/60-vhost-blk.rules \
+		$(DESTDIR)/lib/modules-load.d/vhost-blk.conf
+
+# Debian packages that demo and check need.
+deps:
+	@tools/install-deps.sh
+
+demo: deps
+	@tools/vhost-blk-test/demo.sh
+
+check: deps
+	@tools/vhost-blk-test/check.sh
+
+# Without kbuild, so that it works when the kernel it was built for is gone.
+clean:
+	rm -rf $(VHOST_H_DIR) build tools/qemu/build tools/vhost-blk-test/build
+	find . -path ./.git -prune -o \( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o \
+		-name '*.mod.c' -o -name '.*.cmd' -o -name Module.symvers -o \
+		-name modules.order -o -name '*.o.d' \) -exec rm -f {} +
+
+help:
+	@echo 'make                  build drivers/vhost/vhost_blk.ko (KDIR=, W=1, C=1)'
+	@echo 'make demo             install what is missing, build, run a guest, print a table'
+	@echo 'make check            install what is missing, build, run every test'
+	@echo 'make modules_install  install the module for the kernel in KDIR'
+	@echo 'make install          the same, and the header, udev rule, load at boot (DESTDIR=, PREFIX=)'
+	@echo 'make uninstall        remove the header, udev rule, load at boot'
+	@echo 'make clean            remove everything that was built'

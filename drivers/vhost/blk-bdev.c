@@ -1,0 +1,700 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vhost_blk, host side: checked requests become bios on a host block device.
+ *
+ * A request is worked off in windows. A window maps as much of the payload as
+ * its bios hold: the slot's own bio, with inline bvecs, serves the usual sizes
+ * without any allocation; a larger request gets bigger bios, up to
+ * VHOST_BLK_WINDOW_BIOS at once, as long as memory and the backend's budget
+ * allow. If they do not, the slot's own bio carries the request piece by
+ * piece. So a request of any size makes progress, and the memory that a guest
+ * can make the host allocate or pin for one request is bounded.
+ *
+ * Payload that the device cannot address (an odd address, a length that is not
+ * whole logical blocks) goes through bounce pages.
+ */
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/vhost_blk.h>
+#include <uapi/linux/virtio_blk.h>
+#include <uapi/linux/virtio_config.h>
+
+#include "blk.h"
+
+/* bvecs of a slot's own bio: 64 KiB that start anywhere in a page. */
+#define VHOST_BLK_INLINE_VECS	(SZ_64K / PAGE_SIZE + 1)
+
+/* Larger bios of one window. */
+#define VHOST_BLK_WINDOW_BIOS	8
+
+/* What all requests of one backend together may hold. */
+#define VHOST_BLK_MAX_LARGE_BIOS	256
+#define VHOST_BLK_MAX_BOUNCE_PAGES	1024
+
+/**
+ * struct vhost_blk_bdev - an open block device
+ * @file:         keeps it open; put last
+ * @bdev:         the device
+ * @large_bios:   allocated bios of all requests
+ * @bounce_pages: bounce pages of all requests
+ */
+struct vhost_blk_bdev {
+	struct file *file;
+	struct block_device *bdev;
+	atomic_t large_bios;
+	atomic_t bounce_pages;
+};
+
+/* A bio that is not a slot's own; @bio is last: front_pad of the bio_set. */
+struct vhost_blk_bio {
+	struct vhost_blk_bio *next;
+	struct bio bio;
+};
+
+/**
+ * struct vhost_blk_bdev_req - slot of one vring entry, with the host's half
+ * @req:      the guest's half
+ * @pending:  bios in flight, plus one while a window is being submitted
+ * @error:    first error of the window
+ * @bounce:   payload goes through kernel pages
+ * @own_used: @bio is part of the window
+ * @iov:      payload not yet mapped: first piece
+ * @skip:     bytes of that piece already mapped
+ * @left:     bytes of payload not yet mapped
+ * @sector:   where they go
+ * @saved:    copy of the payload's pieces, for use after execute()
+ * @large:    the window's other bios
+ * @bio:      the slot's own bio
+ * @vecs:     its bvecs
+ */
+struct vhost_blk_bdev_req {
+	struct vhost_blk_req req;
+	atomic_t pending;
+	blk_status_t error;
+	bool bounce;
+	bool own_used;
+	const struct iovec *iov;
+	size_t skip;
+	u64 left;
+	sector_t sector;
+	struct iovec *saved;
+	struct vhost_blk_bio *large;
+	struct bio bio;
+	struct bio_vec vecs[VHOST_BLK_INLINE_VECS];
+};
+
+const size_t vhost_blk_bdev_slot_bytes = sizeof(struct vhost_blk_bdev_req);
+
+static struct bio_set vhost_blk_bio_set;
+
+static struct vhost_blk_bdev_req *to_bdev_req(struct vhost_blk_req *req)
+{
+	return container_of(req, struct vhost_blk_bdev_req, req);
+}
+
+static bool vhost_blk_reads_medium(const struct vhost_blk_bdev_req *br)
+{
+	return !br->req.op->writes;
+}
+
+/* The only converter from the block layer's to the guest's vocabulary. */
+static u8 vhost_blk_status_from_blk(blk_status_t error)
+{
+	switch (error) {
+	case BLK_STS_OK:
+		return VIRTIO_BLK_S_OK;
+	case BLK_STS_NOTSUPP:
+		return VIRTIO_BLK_S_UNSUPP;
+	default:
+		return VIRTIO_BLK_S_IOERR;
+	}
+}
+
+static void vhost_blk_error_set(struct vhost_blk_bdev_req *br, blk_status_t error)
+{
+	cmpxchg(&br->error, BLK_STS_OK, error);
+}
+
+/* A bio of the window, or its submitter, is done. */
+static void vhost_blk_pending_put(struct vhost_blk_bdev_req *br)
+{
+	if (atomic_dec_and_test(&br->pending))
+		vhost_blk_req_done(&br->req);
+}
+
+static void vhost_blk_bio_end_io(struct bio *bio)
+{
+	struct vhost_blk_bdev_req *br = bio->bi_private;
+
+	if (unlikely(bio->bi_status))
+		vhost_blk_error_set(br, bio->bi_status);
+	vhost_blk_pending_put(br);
+}
+
+static void vhost_blk_bio_submit(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	bio->bi_private = br;
+	bio->bi_end_io = vhost_blk_bio_end_io;
+	atomic_inc(&br->pending);
+	submit_bio(bio);
+}
+
+/*
+ * A write is stable when it is acknowledged unless the guest can ask for that
+ * with FLUSH (5.2.6.2). The block layer drops FUA for a device without cache
+ * and emulates it with a flush where the device has none.
+ */
+static blk_opf_t vhost_blk_rw_opf(const struct vhost_blk_req *req)
+{
+	if (!req->op->writes)
+		return REQ_OP_READ;
+	if (!vhost_blk_queue_has_feature(req->queue, VIRTIO_BLK_F_FLUSH))
+		return REQ_OP_WRITE | REQ_SYNC | REQ_IDLE | REQ_FUA;
+	return REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
+}
+
+/* ---- payload cursor ---- */
+
+static void vhost_blk_cursor_advance(struct vhost_blk_bdev_req *br, u64 bytes)
+{
+	br->left -= bytes;
+	br->sector += bytes >> SECTOR_SHIFT;
+	br->skip += bytes;
+	while (br->left && br->skip >= br->iov->iov_len) {
+		br->skip -= br->iov->iov_len;
+		br->iov++;
+	}
+}
+
+/*
+ * The pieces live in the vring's scratch array, which the next request
+ * overwrites: keep a copy if they are needed after execute().
+ */
+static int vhost_blk_iov_save(struct vhost_blk_bdev_req *br)
+{
+	struct vhost_blk_req *req = &br->req;
+
+	if (br->saved)
+		return 0;
+	br->saved = kmemdup(req->iov, req->nr_iov * sizeof(*req->iov),
+			    GFP_NOIO | __GFP_NOWARN);
+	if (!br->saved)
+		return -ENOMEM;
+	br->iov = br->saved + (br->iov - req->iov);
+	req->iov = br->saved;
+	return 0;
+}
+
+static void vhost_blk_cursor_iter(const struct vhost_blk_bdev_req *br,
+				  struct iov_iter *iter, u64 bytes)
+{
+	unsigned int nr = br->req.nr_iov - (br->iov - br->req.iov);
+
+	iov_iter_init(iter, vhost_blk_reads_medium(br) ? ITER_DEST : ITER_SOURCE,
+		      br->iov, nr, br->skip + bytes);
+	iov_iter_advance(iter, br->skip);
+}
+
+/* ---- mapping guest pages ---- */
+
+/*
+ * Add the next stretch of payload that is contiguous in the owner's address
+ * space. Return: bytes added, 0 if the bio is full, -errno.
+ */
+static ssize_t vhost_blk_bio_map_piece(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	unsigned long addr = (unsigned long)br->iov->iov_base + br->skip;
+	unsigned int nr_free = bio->bi_max_vecs - bio->bi_vcnt;
+	unsigned int offset = offset_in_page(addr);
+	size_t room = (size_t)nr_free * PAGE_SIZE;
+	unsigned int nr_pages, i;
+	struct page **pages;
+	size_t bytes, left;
+	int pinned;
+
+	if (room <= offset)
+		return 0;
+	bytes = min_t(size_t, br->iov->iov_len - br->skip, room - offset);
+	bytes = round_down(bytes, bdev_logical_block_size(bio->bi_bdev));
+	if (!bytes)
+		return 0;
+
+	/* The end of the bvec table holds the pages until the bvecs overtake them. */
+	nr_pages = DIV_ROUND_UP(offset + bytes, PAGE_SIZE);
+	pages = (struct page **)(bio->bi_io_vec + bio->bi_max_vecs) - nr_pages;
+	pinned = pin_user_pages_fast(addr, nr_pages,
+				     vhost_blk_reads_medium(br) ? FOLL_WRITE : 0,
+				     pages);
+	if (unlikely(pinned != nr_pages)) {
+		if (pinned > 0)
+			unpin_user_pages(pages, pinned);
+		return -EFAULT;
+	}
+
+	for (i = 0, left = bytes; i < nr_pages; i++) {
+		unsigned int len = min_t(size_t, left, PAGE_SIZE - offset);
+
+		/*
+		 * One bvec a page, also where pages touch: each was pinned once
+		 * and is unpinned once. The block layer merges neighbours.
+		 */
+		__bio_add_page(bio, pages[i], len, offset);
+		left -= len;
+		offset = 0;
+	}
+	return bytes;
+}
+
+static int vhost_blk_bio_map(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	while (br->left) {
+		ssize_t bytes;
+
+		if (br->skip == br->iov->iov_len) {
+			br->iov++;
+			br->skip = 0;
+			continue;
+		}
+		bytes = vhost_blk_bio_map_piece(br, bio);
+		if (bytes < 0)
+			return bytes;
+		if (!bytes)
+			break;
+		vhost_blk_cursor_advance(br, bytes);
+	}
+	return 0;
+}
+
+static void vhost_blk_bio_unmap(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	/* Overtakes in the other direction: page i ends before bvec i does. */
+	struct page **pages = (struct page **)bio->bi_io_vec;
+	unsigned int i;
+
+	for (i = 0; i < bio->bi_vcnt; i++)
+		pages[i] = bio->bi_io_vec[i].bv_page;
+	unpin_user_pages_dirty_lock(pages, bio->bi_vcnt, vhost_blk_reads_medium(br));
+}
+
+/* ---- bouncing ---- */
+
+/*
+ * How much of the payload the next bounced window takes. Over the budget a
+ * window shrinks to one page or one block, so that it always goes on.
+ */
+static size_t vhost_blk_bounce_bytes(const struct vhost_blk_bdev_req *br)
+{
+	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
+	size_t lbs = bdev_logical_block_size(bdev->bdev);
+	size_t room = (VHOST_BLK_INLINE_VECS - 1) * PAGE_SIZE;
+
+	if (atomic_read(&bdev->bounce_pages) > VHOST_BLK_MAX_BOUNCE_PAGES)
+		room = max_t(size_t, PAGE_SIZE, lbs);
+	return min_t(u64, br->left, room);
+}
+
+/* Fill the slot's own bio with new pages, and those with what is written. */
+static int vhost_blk_bio_bounce(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
+	size_t bytes = vhost_blk_bounce_bytes(br), left;
+	struct iov_iter from;
+
+	vhost_blk_cursor_iter(br, &from, bytes);
+	for (left = bytes; left; left -= min_t(size_t, left, PAGE_SIZE)) {
+		size_t len = min_t(size_t, left, PAGE_SIZE);
+		struct page *page = alloc_page(GFP_NOIO | __GFP_NOWARN);
+
+		if (!page)
+			return -ENOMEM;
+		atomic_inc(&bdev->bounce_pages);
+		__bio_add_page(bio, page, len, 0);
+		if (!vhost_blk_reads_medium(br) &&
+		    copy_page_from_iter(page, 0, len, &from) != len)
+			return -EFAULT;
+	}
+	/* What was read is copied out in the reap, from the same place. */
+	if (vhost_blk_reads_medium(br))
+		return vhost_blk_iov_save(br);
+	vhost_blk_cursor_advance(br, bytes);
+	return 0;
+}
+
+static void vhost_blk_bio_unbounce(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
+	bool copy = vhost_blk_reads_medium(br) && !br->error;
+	unsigned int i, bytes = 0;
+	struct iov_iter to;
+
+	if (copy)
+		vhost_blk_cursor_iter(br, &to, min_t(u64, br->left,
+						     bio->bi_max_vecs * PAGE_SIZE));
+	for (i = 0; i < bio->bi_vcnt; i++) {
+		struct bio_vec *bv = &bio->bi_io_vec[i];
+
+		if (copy && copy_page_to_iter(bv->bv_page, 0, bv->bv_len, &to) != bv->bv_len)
+			vhost_blk_error_set(br, BLK_STS_IOERR);
+		bytes += bv->bv_len;
+		__free_page(bv->bv_page);
+		atomic_dec(&bdev->bounce_pages);
+	}
+	if (copy)
+		vhost_blk_cursor_advance(br, bytes);
+}
+
+/* ---- windows ---- */
+
+static struct bio *vhost_blk_bio_own(struct vhost_blk_bdev_req *br)
+{
+	bio_init(&br->bio, br->req.queue->bdev->bdev, br->vecs,
+		 VHOST_BLK_INLINE_VECS, vhost_blk_rw_opf(&br->req));
+	br->own_used = true;
+	return &br->bio;
+}
+
+/* A bigger bio; NULL when memory or the budget is short: never wait for either. */
+static struct bio *vhost_blk_bio_large(struct vhost_blk_bdev_req *br)
+{
+	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
+	struct vhost_blk_bio *large;
+	struct bio *bio;
+
+	if (atomic_inc_return(&bdev->large_bios) > VHOST_BLK_MAX_LARGE_BIOS)
+		goto undo_count;
+	bio = bio_alloc_bioset(bdev->bdev, BIO_MAX_VECS, vhost_blk_rw_opf(&br->req),
+			       GFP_NOWAIT | __GFP_NOWARN, &vhost_blk_bio_set);
+	if (!bio)
+		goto undo_count;
+	large = container_of(bio, struct vhost_blk_bio, bio);
+	large->next = br->large;
+	br->large = large;
+	return bio;
+
+undo_count:
+	atomic_dec(&bdev->large_bios);
+	return NULL;
+}
+
+/* The bio for the next stretch of payload; NULL when the window is full. */
+static struct bio *vhost_blk_bio_next(struct vhost_blk_bdev_req *br, unsigned int nr)
+{
+	struct bio *bio;
+
+	/* Pieces may straddle pages: more of them than pages makes no difference. */
+	if (!nr && (br->bounce || br->left <= SZ_64K))
+		return vhost_blk_bio_own(br);
+	if (br->bounce || nr == VHOST_BLK_WINDOW_BIOS)
+		return NULL;
+	bio = vhost_blk_bio_large(br);
+	if (!bio && !br->own_used)
+		bio = vhost_blk_bio_own(br);
+	return bio;
+}
+
+static void vhost_blk_window_submit(struct vhost_blk_bdev_req *br)
+{
+	struct bio *bio;
+	unsigned int nr;
+	int ret = 0;
+
+	atomic_set(&br->pending, 1);
+	for (nr = 0; br->left; nr++) {
+		u64 before = br->left;
+
+		bio = vhost_blk_bio_next(br, nr);
+		if (!bio)
+			break;
+		bio->bi_iter.bi_sector = br->sector;
+		ret = br->bounce ? vhost_blk_bio_bounce(br, bio) :
+				   vhost_blk_bio_map(br, bio);
+		/* The reap releases what a failed mapping leaves in the bio. */
+		if (ret || !bio->bi_vcnt)
+			break;
+		vhost_blk_bio_submit(br, bio);
+		if (br->left == before) {
+			nr++;	/* a bounced read: the reap moves the cursor */
+			break;
+		}
+	}
+	if (!ret && !nr)	/* the block size grew under the request */
+		ret = -EIO;
+	if (!ret && br->left)
+		ret = vhost_blk_iov_save(br);
+	if (ret)
+		vhost_blk_error_set(br, errno_to_blk_status(ret));
+	vhost_blk_pending_put(br);
+}
+
+static void vhost_blk_window_release(struct vhost_blk_bdev_req *br)
+{
+	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
+	struct vhost_blk_bio *large;
+
+	while ((large = br->large)) {
+		br->large = large->next;
+		vhost_blk_bio_unmap(br, &large->bio);
+		bio_put(&large->bio);
+		atomic_dec(&bdev->large_bios);
+	}
+	if (br->own_used) {
+		if (br->bounce)
+			vhost_blk_bio_unbounce(br, &br->bio);
+		else
+			vhost_blk_bio_unmap(br, &br->bio);
+		bio_uninit(&br->bio);
+		br->own_used = false;
+	}
+}
+
+/* Does the device take the payload where it lies? */
+static bool vhost_blk_payload_aligned(const struct vhost_blk_req *req)
+{
+	struct block_device *bdev = req->queue->bdev->bdev;
+	unsigned long addr_mask = bdev_dma_alignment(bdev);
+	size_t len_mask = bdev_logical_block_size(bdev) - 1;
+	unsigned int i;
+
+	for (i = 0; i < req->nr_iov; i++)
+		if (((unsigned long)req->iov[i].iov_base & addr_mask) ||
+		    (req->iov[i].iov_len & len_mask))
+			return false;
+	return true;
+}
+
+/**
+ * vhost_blk_execute_rw - read or write the medium
+ * @req: a checked request: whole blocks inside the medium
+ *
+ * Context: the queue's worker with the owner's mm, vq.mutex held; may sleep
+ * for a free tag of the device.
+ */
+void vhost_blk_execute_rw(struct vhost_blk_req *req)
+{
+	struct vhost_blk_bdev_req *br = to_bdev_req(req);
+
+	br->error = BLK_STS_OK;
+	br->bounce = !vhost_blk_payload_aligned(req);
+	br->iov = req->iov;
+	br->skip = 0;
+	br->left = req->data_bytes;
+	br->sector = req->sector;
+	vhost_blk_window_submit(br);
+}
+
+/**
+ * vhost_blk_execute_flush - make acknowledged writes stable
+ * @req: a checked request; its sector is of no concern (5.2.6.1 binds the driver)
+ *
+ * Context: as vhost_blk_execute_rw().
+ */
+void vhost_blk_execute_flush(struct vhost_blk_req *req)
+{
+	struct vhost_blk_bdev_req *br = to_bdev_req(req);
+	struct block_device *bdev = req->queue->bdev->bdev;
+
+	if (!bdev_write_cache(bdev)) {
+		vhost_blk_req_end(req, VIRTIO_BLK_S_OK);
+		return;
+	}
+	br->error = BLK_STS_OK;
+	br->bounce = false;
+	br->left = 0;
+	br->own_used = true;
+	atomic_set(&br->pending, 0);
+	/* The block layer takes REQ_OP_FLUSH from nobody: an empty write it is. */
+	bio_init(&br->bio, bdev, NULL, 0, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC);
+	vhost_blk_bio_submit(br, &br->bio);
+}
+
+/**
+ * vhost_blk_bdev_reap - release what a window held, go on or finish
+ * @req: a request whose bios have all ended
+ *
+ * Context: the queue's worker with the owner's mm, vq.mutex held; may sleep.
+ *
+ * Return: true if the request has ended and req->status says how; false if
+ * more of it was submitted: it comes back through vhost_blk_req_done().
+ */
+bool vhost_blk_bdev_reap(struct vhost_blk_req *req)
+{
+	struct vhost_blk_bdev_req *br = to_bdev_req(req);
+	struct blk_plug plug;
+
+	/* Ended without I/O: bad request, GET_ID, FLUSH of a device without cache. */
+	if (!br->own_used && !br->large && !br->error)
+		return true;
+
+	vhost_blk_window_release(br);
+	if (br->left && !br->error) {
+		blk_start_plug(&plug);
+		vhost_blk_window_submit(br);
+		blk_finish_plug(&plug);
+		return false;
+	}
+	kfree(br->saved);
+	br->saved = NULL;
+	req->status = vhost_blk_status_from_blk(br->error);
+	br->error = BLK_STS_OK;
+	if (req->op->payload == VHOST_BLK_PAYLOAD_IN)
+		req->in_bytes = req->data_bytes;
+	return true;
+}
+
+/* ---- the backend ---- */
+
+static int vhost_blk_bdev_check(struct file *file)
+{
+	if (!S_ISBLK(file_inode(file)->i_mode))
+		return -ENOTBLK;
+	if (!(file->f_mode & FMODE_READ))
+		return -EINVAL;
+	/* A zoned device would reject the guest's random writes. */
+	if (bdev_is_zoned(I_BDEV(file->f_mapping->host)))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+/**
+ * vhost_blk_bdev_get - take a block device by its file descriptor
+ * @fd: of the calling process
+ *
+ * Context: process; may sleep.
+ *
+ * Return: the device, or ERR_PTR: -EBADF no open file, -ENOTBLK no block
+ * device, -EINVAL not open for reading, -EOPNOTSUPP zoned, -ENOMEM.
+ */
+struct vhost_blk_bdev *vhost_blk_bdev_get(int fd)
+{
+	struct vhost_blk_bdev *bdev;
+	struct file *file;
+	int ret;
+
+	file = fget(fd);
+	if (!file)
+		return ERR_PTR(-EBADF);
+	ret = vhost_blk_bdev_check(file);
+	if (ret)
+		goto put_file;
+
+	bdev = kzalloc(sizeof(*bdev), GFP_KERNEL_ACCOUNT);
+	if (!bdev) {
+		ret = -ENOMEM;
+		goto put_file;
+	}
+	bdev->file = file;
+	bdev->bdev = I_BDEV(file->f_mapping->host);
+	return bdev;
+
+put_file:
+	fput(file);
+	return ERR_PTR(ret);
+}
+
+/**
+ * vhost_blk_bdev_put - let go of a block device
+ * @bdev: from vhost_blk_bdev_get(); nothing in flight
+ */
+void vhost_blk_bdev_put(struct vhost_blk_bdev *bdev)
+{
+	fput(bdev->file);
+	kfree(bdev);
+}
+
+/**
+ * vhost_blk_bdev_attach - write back and drop the device's page cache
+ * @bdev: the device
+ *
+ * Bios bypass the page cache: what the host has written through it must be on
+ * the medium before the guest reads.
+ *
+ * Context: process; may sleep.
+ *
+ * Return: 0 or the -errno of the write-back.
+ */
+int vhost_blk_bdev_attach(struct vhost_blk_bdev *bdev)
+{
+	int ret = sync_blockdev(bdev->bdev);
+
+	invalidate_bdev(bdev->bdev);
+	return ret;
+}
+
+/**
+ * vhost_blk_bdev_detach - drop what the host cached while the guest wrote
+ * @bdev: the device; nothing in flight
+ *
+ * Context: process; may sleep.
+ */
+void vhost_blk_bdev_detach(struct vhost_blk_bdev *bdev)
+{
+	invalidate_bdev(bdev->bdev);
+}
+
+/**
+ * vhost_blk_bdev_limits - what the device takes right now
+ * @bdev:   the device
+ * @limits: filled
+ *
+ * Context: any.
+ */
+void vhost_blk_bdev_limits(const struct vhost_blk_bdev *bdev,
+			   struct vhost_blk_limits *limits)
+{
+	limits->capacity_sectors = bdev_nr_sectors(bdev->bdev);
+	limits->lbs_bytes = bdev_logical_block_size(bdev->bdev);
+	limits->read_only = !(bdev->file->f_mode & FMODE_WRITE) ||
+			    bdev_read_only(bdev->bdev);
+}
+
+/**
+ * vhost_blk_bdev_query - describe the device as virtio-blk
+ * @bdev:  the device
+ * @query: features is narrowed to this device, config filled (5.2.4)
+ *
+ * Context: process.
+ */
+void vhost_blk_bdev_query(const struct vhost_blk_bdev *bdev,
+			  struct vhost_blk_query *query)
+{
+	struct virtio_blk_config *config = (struct virtio_blk_config *)query->config;
+	struct vhost_blk_limits limits;
+	unsigned int lbs;
+	int alignment;
+
+	BUILD_BUG_ON(sizeof(*config) > sizeof(query->config));
+	memset(query->config, 0, sizeof(query->config));
+	vhost_blk_bdev_limits(bdev, &limits);
+	if (!limits.read_only)
+		query->features &= ~BIT_ULL(VIRTIO_BLK_F_RO);
+
+	lbs = limits.lbs_bytes;
+	alignment = max(bdev_alignment_offset(bdev->bdev), 0);
+	config->capacity = __cpu_to_virtio64(true, limits.capacity_sectors);
+	config->size_max = __cpu_to_virtio32(true, VHOST_BLK_SIZE_MAX);
+	config->seg_max = __cpu_to_virtio32(true, VHOST_BLK_SEG_MAX);
+	config->blk_size = __cpu_to_virtio32(true, lbs);
+	config->physical_block_exp = ilog2(bdev_physical_block_size(bdev->bdev) / lbs);
+	config->alignment_offset = alignment / lbs;
+	config->min_io_size = __cpu_to_virtio16(true, min_t(u32, U16_MAX,
+							    bdev_io_min(bdev->bdev) / lbs));
+	config->opt_io_size = __cpu_to_virtio32(true, bdev_io_opt(bdev->bdev) / lbs);
+	config->wce = bdev_write_cache(bdev->bdev);
+	config->num_queues = __cpu_to_virtio16(true, VHOST_BLK_MAX_VQS);
+}
+
+int __init vhost_blk_bdev_init(void)
+{
+	return bioset_init(&vhost_blk_bio_set, VHOST_BLK_WINDOW_BIOS,
+			   offsetof(struct vhost_blk_bio, bio), BIOSET_NEED_BVECS);
+}
+
+void vhost_blk_bdev_exit(void)
+{
+	bioset_exit(&vhost_blk_bio_set);
+}
