@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A driver for split virtqueues of /dev/vhost-blk in an ordinary process, with
+ * what its users need around it: guest memory, backing devices, data patterns.
+ * The "guest" is this process: it fills descriptors, the kernel serves them.
+ *
+ * Every function that can fail returns -errno. Nothing here prints.
+ */
+#ifndef VT_H
+#define VT_H
+
+#include <endian.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <linux/vhost.h>
+#include <linux/vhost_blk.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+
+/* Rings and request headers are written in host order, which must be theirs. */
+_Static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "big endian hosts are not supported");
+
+#define VT_DEV		"/dev/vhost-blk"
+#define VT_MIB		(1024UL * 1024)
+#define VT_SECTOR	512U
+#define VT_F(bit)	(1ULL << (bit))
+
+/* Limits that are part of the module's contract. */
+#define VT_SEG_MAX	510U
+#define VT_NR_QUEUES	16U
+
+/* What a modern driver acks; NOTIFY_ON_EMPTY would blur interrupt counts. */
+#define VT_F_BASE	(VT_F(VIRTIO_F_VERSION_1) | VT_F(VIRTIO_RING_F_INDIRECT_DESC) | \
+			 VT_F(VIRTIO_BLK_F_FLUSH) | VT_F(VIRTIO_BLK_F_MQ) | \
+			 VT_F(VIRTIO_BLK_F_SEG_MAX) | VT_F(VIRTIO_BLK_F_SIZE_MAX) | \
+			 VT_F(VIRTIO_BLK_F_BLK_SIZE) | VT_F(VIRTIO_BLK_F_TOPOLOGY))
+#define VT_F_EVENT_IDX	VT_F(VIRTIO_RING_F_EVENT_IDX)
+#define VT_F_FLUSH	VT_F(VIRTIO_BLK_F_FLUSH)
+
+/* Milliseconds any wait may take: 5000, or $VT_TIMEOUT_MS. */
+int vt_timeout_ms(void);
+/* Repetitions of a loop: @n, multiplied by $VT_LOOPS (1) for long runs. */
+unsigned int vt_loops(unsigned int n);
+int64_t vt_now_ms(void);
+
+/* ---- guest memory (mem.c) ---- */
+
+/*
+ * Regions 0 and 1 meet in guest physical memory but not in the mappings that
+ * the device is told about; region 2 lies apart, above 4 GiB. All are views of
+ * one memfd, which the test itself sees through a mapping of its own: the
+ * device's view can lose pages while the test still reads what is in them.
+ */
+#define VT_NR_REGIONS	3
+
+struct vt_region {
+	uint64_t gpa;
+	size_t size;
+	size_t offset;		/* in the memfd */
+	uint8_t *dev;		/* the device's mapping */
+	size_t used;		/* bytes given out by vt_alloc */
+	size_t limit;		/* vt_alloc stops here */
+};
+
+struct vt_mem {
+	int fd;
+	size_t size;
+	uint8_t *view;		/* the test's mapping, the regions in a row */
+	struct vt_region region[VT_NR_REGIONS];
+};
+
+int vt_mem_init(struct vt_mem *mem);
+void vt_mem_fini(struct vt_mem *mem);
+/* Map the device's views of @mem's memfd in this process (after a fork). */
+int vt_mem_map(struct vt_mem *mem);
+/* The test's address of @gpa, NULL when no region has it. */
+void *vt_ptr(const struct vt_mem *mem, uint64_t gpa);
+/* The device's address of @gpa, as VHOST_SET_VRING_ADDR wants it. */
+void *vt_dev_ptr(const struct vt_mem *mem, uint64_t gpa);
+/* A fresh range of guest memory; aborts when a region is full. */
+uint64_t vt_alloc_in(struct vt_mem *mem, int region, size_t size, size_t align);
+uint64_t vt_alloc(struct vt_mem *mem, size_t size);
+/* Guest physical address where regions 0 and 1 meet; 1 MiB around it is free. */
+uint64_t vt_boundary(const struct vt_mem *mem);
+/* A guest physical address that no region has. */
+uint64_t vt_hole(const struct vt_mem *mem);
+/* Change the device's view of a page range: PROT_NONE unmaps it. */
+int vt_dev_protect(struct vt_mem *mem, uint64_t gpa, size_t size, int prot);
+/* Tell @fd about @mem. */
+int vt_mem_set(const struct vt_mem *mem, int fd);
+
+/* ---- virtqueues (queue.c) ---- */
+
+/* One descriptor to be; flags: VRING_DESC_F_WRITE, the chain is the lib's. */
+struct vt_seg {
+	uint64_t gpa;
+	uint32_t len;
+	uint16_t flags;
+};
+
+struct vt_used {
+	uint16_t head;
+	uint32_t len;
+};
+
+struct vt_req;
+struct vt_dev;
+
+struct vt_slot {
+	bool busy;		/* published and not yet in the used ring */
+	uint16_t nr_desc;	/* ring descriptors of the chain that starts here */
+	struct vt_req *req;	/* filled when the head comes back, or NULL */
+	uint64_t table;		/* indirect table, grown on demand */
+	unsigned int table_len;
+};
+
+struct vt_queue {
+	struct vt_dev *dev;
+	unsigned int index, num;
+	uint64_t desc_gpa, avail_gpa, used_gpa, slot_gpa;
+	volatile struct vring_desc *desc;
+	volatile struct vring_avail *avail;
+	volatile struct vring_used *used;
+	int kick, call, err;	/* eventfds */
+	uint16_t avail_idx;	/* what the next publish writes */
+	uint16_t kicked_idx;	/* avail_idx when a kick was last considered */
+	uint16_t used_idx;	/* next used entry to look at */
+	uint16_t *next_free;
+	uint16_t free_head;
+	unsigned int nr_free;	/* ring descriptors */
+	unsigned int inflight;
+	struct vt_slot *slot;	/* one per head */
+};
+
+/* Where the driver of @q wants its next interrupt (EVENT_IDX). */
+volatile uint16_t *vt_used_event(struct vt_queue *q);
+/* Where the device of @q wants its next kick (EVENT_IDX). */
+volatile uint16_t *vt_avail_event(struct vt_queue *q);
+
+/*
+ * Write a chain into the ring, or one descriptor and a table, and its head into
+ * the avail ring; the device sees it after vt_publish. Returns the head, or
+ * -ENOSPC when descriptors are short.
+ */
+int vt_add(struct vt_queue *q, const struct vt_seg *seg, unsigned int n, bool indirect);
+/* As vt_add for descriptors that the caller wrote itself, also broken ones. */
+void vt_add_head(struct vt_queue *q, uint16_t head);
+void vt_publish(struct vt_queue *q);
+void vt_kick(struct vt_queue *q);
+/* Kick only if the device asked for it; true if it did. */
+bool vt_kick_needed(struct vt_queue *q);
+/* vt_add, vt_publish, vt_kick. */
+int vt_submit(struct vt_queue *q, const struct vt_seg *seg, unsigned int n, bool indirect);
+/* 1: one entry taken; 0: none there; -EPROTO: its head is not in flight. */
+int vt_used_get(struct vt_queue *q, struct vt_used *u);
+/*
+ * Wait for one used entry, asleep on the call eventfd. 0, -ETIMEDOUT, -EPROTO,
+ * or -ECOMM when an entry came but no call did.
+ */
+int vt_wait(struct vt_queue *q, struct vt_used *u);
+/* As vt_wait without a call eventfd and whatever was asked for. */
+int vt_wait_polling(struct vt_queue *q, struct vt_used *u, int timeout_ms);
+/* Events counted since the last call; waits up to @timeout_ms for the first. */
+uint64_t vt_event_count(int eventfd, int timeout_ms);
+/* No request may be in flight and nothing be left in the used ring. */
+int vt_queue_idle(struct vt_queue *q);
+
+/* ---- the device (dev.c) ---- */
+
+struct vt_opts {
+	uint64_t features;	/* acked; 0: VT_F_BASE */
+	unsigned int nr_queues;	/* 0: 1 */
+	unsigned int num;	/* ring size, 0: 256 */
+	bool indirect;		/* for the requests that the lib builds */
+};
+
+struct vt_dev {
+	int fd;
+	uint64_t features;
+	bool indirect;
+	unsigned int nr_queues;
+	struct vt_mem mem;
+	struct vt_queue q[VT_NR_QUEUES];
+};
+
+/* ioctl() as -errno; @size is what @arg points to, for the 32-bit entry. */
+int vt_ioctl(int fd, unsigned long cmd, void *arg, size_t size);
+/* Let vt_ioctl enter the kernel as a 32-bit process would. */
+int vt_ioctl_compat(void);
+
+/* Open, own, negotiate, set memory and vrings; vt_attach starts it. */
+int vt_dev_init(struct vt_dev *dev, const struct vt_opts *opts);
+void vt_dev_fini(struct vt_dev *dev);
+/* The first part of vt_dev_init, without vrings: dev->mem and features are set. */
+int vt_dev_open(struct vt_dev *dev);
+int vt_attach(struct vt_dev *dev, int bdev_fd);
+int vt_detach(struct vt_dev *dev);
+/* Hand the rings of queue @i to the device, its base included. */
+int vt_vring_set(struct vt_dev *dev, unsigned int i, uint16_t base);
+int vt_vring_base(struct vt_dev *dev, unsigned int i);
+/* Empty rings for a detached queue, as a driver's reset would give it, from @base. */
+int vt_vring_reset(struct vt_dev *dev, unsigned int i, uint16_t base);
+int vt_vring_fd(struct vt_dev *dev, unsigned long cmd, unsigned int i, int fd);
+int vt_query(int fd, int bdev_fd, struct vhost_blk_query *query);
+
+/* ---- requests (req.c) ---- */
+
+struct vt_req {
+	uint32_t type;
+	uint64_t sector;
+	uint64_t data;		/* guest physical */
+	uint32_t len;		/* bytes */
+	uint32_t seg_bytes;	/* cut the data in segments of this; 0: one */
+	uint32_t ioprio;
+	/* results */
+	bool done;
+	uint16_t head;
+	uint8_t status;
+	uint32_t used_len;
+};
+
+#define VT_STATUS_NONE	0xaa	/* what a status byte holds before the device writes it */
+
+/* Where the header (16 bytes) and the status byte of @head are. */
+uint64_t vt_hdr_gpa(const struct vt_queue *q, uint16_t head);
+uint64_t vt_status_gpa(const struct vt_queue *q, uint16_t head);
+void vt_hdr_write(struct vt_mem *mem, uint64_t gpa, uint32_t type, uint64_t sector);
+uint8_t vt_status_read(struct vt_mem *mem, uint64_t gpa);
+/* Write header and descriptors of @req into the ring, unpublished. */
+int vt_req_add(struct vt_queue *q, struct vt_req *req);
+int vt_req_submit(struct vt_queue *q, struct vt_req *req);
+/* Wait until @req is done; others may finish meanwhile. */
+int vt_req_wait(struct vt_queue *q, struct vt_req *req);
+int vt_req_run(struct vt_queue *q, struct vt_req *req);
+/*
+ * Run one request. Returns its status byte, or -errno; -EBADMSG when used.len
+ * is not what the type and status call for.
+ */
+int vt_io(struct vt_queue *q, uint32_t type, uint64_t sector, uint64_t gpa, uint32_t len);
+/* A chain written descriptor by descriptor: vt_out is device-readable, vt_in writable. */
+#define VT_CHAIN_MAX	1200
+
+struct vt_chain {
+	unsigned int n;
+	struct vt_seg seg[VT_CHAIN_MAX];
+};
+
+void vt_out(struct vt_chain *c, uint64_t gpa, uint32_t len);
+void vt_in(struct vt_chain *c, uint64_t gpa, uint32_t len);
+/* Submit, wait, empty @c for the next use. Returns used.len, or -errno. */
+int vt_chain_run(struct vt_queue *q, struct vt_chain *c, bool indirect);
+
+/* Write and read back 4 KiB on queue @q: 0, or -errno. */
+int vt_good(struct vt_queue *q);
+
+/* ---- data patterns (req.c) ---- */
+
+/* Every sector of a pattern names its seed, number and word. */
+void vt_fill(void *buf, size_t len, uint64_t seed, uint64_t sector);
+/* Offset of the first byte that differs, or -1. */
+ssize_t vt_check(const void *buf, size_t len, uint64_t seed, uint64_t sector);
+ssize_t vt_check_byte(const void *buf, size_t len, uint8_t byte);
+
+/* ---- backing devices (backend.c) ---- */
+
+struct vt_bdev {
+	int fd;			/* O_RDWR */
+	char name[32];		/* as in /sys/block */
+	char path[64];
+	uint64_t bytes;
+	uint32_t lbs;		/* logical block size, bytes */
+	int kind;
+	char dm[32];
+};
+
+struct vt_null_opts {
+	unsigned long mib;	/* 0: 64 */
+	unsigned int lbs;	/* 0: 512 */
+	unsigned int cache_mib;	/* volatile write cache, 0: none */
+	unsigned long delay_ns;	/* time a request takes, 0: none */
+	unsigned int nr_queues;	/* 0: 1 */
+	bool volatile_data;	/* do not keep what is written */
+};
+
+/* null_blk with the given name, which must not be in use by another program. */
+int vt_null_create(struct vt_bdev *bdev, const char *name, const struct vt_null_opts *opts);
+/* Power off and on: what was only in its write cache is lost. */
+int vt_null_power_cycle(struct vt_bdev *bdev);
+/* A loop device over @bytes of memory. */
+int vt_loop_create(struct vt_bdev *bdev, uint64_t bytes, unsigned int lbs);
+/* A loop device with nothing behind it: capacity 0. */
+int vt_loop_unbound(struct vt_bdev *bdev);
+int vt_scsi_debug_create(struct vt_bdev *bdev, unsigned int mib, unsigned int lbs);
+/* Device mapper table in the form dmsetup takes. -ENOENT: no dmsetup here. */
+int vt_dm_create(struct vt_bdev *bdev, const char *name, const char *table);
+/* Load a new table into it: waits for I/O in flight. */
+int vt_dm_reload(struct vt_bdev *bdev, const char *table);
+void vt_bdev_destroy(struct vt_bdev *bdev);
+/* Write @value into a file of sysfs or configfs. */
+int vt_write_file(const char *path, const char *value);
+int vt_read_long(const char *path, long *value);
+/* Load a kernel module that may be built in. */
+int vt_modprobe(const char *module, const char *args);
+/* 0 if nobody else holds the block device, else -EBUSY. */
+int vt_exclusive(const struct vt_bdev *bdev);
+
+/* ---- what reaches a block device (trace.c) ---- */
+
+struct vt_trace {
+	char dir[96];
+};
+
+struct vt_trace_count {
+	unsigned int reads, writes, fua_writes, flushes;
+	unsigned int first_flush, last_write;	/* position, from 1; 0: none */
+};
+
+/* Record the bios that are queued to @bdev. -ENOENT: no tracefs. */
+int vt_trace_start(struct vt_trace *trace, const struct vt_bdev *bdev);
+int vt_trace_read(struct vt_trace *trace, struct vt_trace_count *count);
+void vt_trace_stop(struct vt_trace *trace);
+
+#endif /* VT_H */
