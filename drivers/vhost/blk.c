@@ -616,6 +616,7 @@ static int __init vhost_blk_init(void)
 {
 	int ret = vhost_blk_bdev_init();
 
+	BUILD_BUG_ON(VHOST_BLK_IOCTL != VHOST_VIRTIO);
 	if (ret)
 		return ret;
 	ret = misc_register(&vhost_blk_misc);

@@ -11,8 +11,9 @@
 
 #include <linux/types.h>
 #include <linux/ioctl.h>
-#include <linux/vhost_types.h>
-#include <linux/vhost.h>
+
+/* VHOST_VIRTIO of <linux/vhost.h>, which does not compile as C++ everywhere. */
+#define VHOST_BLK_IOCTL		0xAF
 
 /* Most virtqueues one device can have (VHOST_SET_VRING_* indices 0..15). */
 #define VHOST_BLK_MAX_VQS	16
@@ -61,12 +62,12 @@ struct vhost_blk_query {
  * vring has been completed in its used ring. May be repeated, also with
  * another block device, without setting the vrings up again.
  */
-#define VHOST_BLK_SET_BACKEND	_IOW(VHOST_VIRTIO, 0x50, struct vhost_blk_backend)
+#define VHOST_BLK_SET_BACKEND	_IOW(VHOST_BLK_IOCTL, 0x50, struct vhost_blk_backend)
 
 /* Set what VIRTIO_BLK_T_GET_ID returns; 20 NULs when never set. */
-#define VHOST_BLK_SET_SERIAL	_IOW(VHOST_VIRTIO, 0x51, struct vhost_blk_serial)
+#define VHOST_BLK_SET_SERIAL	_IOW(VHOST_BLK_IOCTL, 0x51, struct vhost_blk_serial)
 
 /* Ask what a block device would be offered as. Needs no owner, no vring. */
-#define VHOST_BLK_QUERY_BACKEND	_IOWR(VHOST_VIRTIO, 0x52, struct vhost_blk_query)
+#define VHOST_BLK_QUERY_BACKEND	_IOWR(VHOST_BLK_IOCTL, 0x52, struct vhost_blk_query)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */

@@ -1,0 +1,63 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# check.sh: build and run every test; what `make check` runs.
+#
+# Every stage prints TAP. The last line counts all of its results:
+# "N passed, N failed, N skipped". Logs stay in build/check/. Exit: 0 if nothing
+# failed.
+set -uo pipefail
+export LC_ALL=C
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+top=$(cd "$here/../.." && pwd -P)
+logs=$top/build/check
+vm=$here/vm/run.sh
+passed=0 failed=0 skipped=0
+cd "$top" || exit 1
+rm -rf "$logs"
+mkdir -p "$logs"
+
+# stage NAME SECONDS COMMAND...: run a command that prints TAP, count its results.
+# A command that fails, prints no plan or not as many results as planned, counts
+# as one failure more.
+stage() {
+	local name=$1 limit=$2 log=$logs/$1.tap start=$SECONDS status ok bad skip planned
+	shift 2
+	echo "# $name"
+	timeout --kill-after=30 "$limit" "$@" </dev/null 2>&1 | tee "$log"
+	status=${PIPESTATUS[0]}
+	skip=$(grep -cE '^ok [0-9]+.*# SKIP' "$log")
+	ok=$(($(grep -cE '^ok [0-9]+' "$log") - skip))
+	bad=$(grep -cE '^not ok [0-9]+' "$log")
+	planned=$(sed -nE 's/^1\.\.([0-9]+).*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
+	if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
+		echo "not ok - $name: exit status $status"
+		bad=1
+	elif [ "$planned" -eq 0 ] || [ "$planned" -ne $((ok + bad + skip)) ]; then
+		echo "not ok - $name: $planned results planned, $((ok + bad + skip)) seen"
+		bad=$((bad + 1))
+	fi
+	echo "# $name: $ok passed, $bad failed, $skip skipped in $((SECONDS - start)) s"
+	passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+	[ "$bad" -eq 0 ]
+}
+
+finish() {
+	echo "# logs: $logs, $((SECONDS / 60)) min $((SECONDS % 60)) s"
+	echo "$passed passed, $failed failed, $skipped skipped"
+	[ "$failed" -eq 0 ]
+	exit
+}
+
+stage static 600 "$here/static.sh" || finish
+stage build 1200 "$here/build.sh" || finish
+stage test-host 600 "$here/vm/selftest.sh"
+stage qemu-device 300 "$top/tools/qemu/test_device.sh"
+stage kselftests 900 "$vm" --timeout 840 --log "$logs/kselftests.console" \
+	-- "$here/run-kselftests.sh"
+stage guest 900 "$vm" --nested --timeout 840 --log "$logs/guest.console" \
+	-- "$here/test_guest.sh"
+stage kill 1200 "$vm" --nested --timeout 1140 --log "$logs/kill.console" \
+	-- "$here/test_kill.sh"
+finish
