@@ -223,16 +223,19 @@ static void vhost_blk_fetch(struct vhost_blk_vq *bvq)
 static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_blk_bdev *bdev;
 	struct blk_plug plug;
 
 	mutex_lock(&vq->mutex);
-	bvq->queue.bdev = vhost_vq_get_backend(vq);
-	if (!bvq->queue.bdev)
+	/* Once stopped, requests in flight still need the queue as it is. */
+	bdev = vhost_vq_get_backend(vq);
+	if (!bdev)
 		goto unlock;
 
+	bvq->queue.bdev = bdev;
 	bvq->queue.features = vq->acked_features;
 	bvq->queue.little_endian = vhost_is_little_endian(vq);
-	vhost_blk_bdev_limits(bvq->queue.bdev, &bvq->queue.limits);
+	vhost_blk_bdev_limits(bdev, &bvq->queue.limits);
 	vhost_disable_notify(vq->dev, vq);
 
 	WRITE_ONCE(bvq->in_pass, true);
