@@ -1,0 +1,1038 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * vhost-blk-pci: virtio-blk whose requests the host kernel serves
+ *
+ * The device is virtio-blk with a second engine.  Properties, config space,
+ * reset, migration state and the engine in QEMU are the parent's.  Once the
+ * guest's driver is ready and the drive is plain raw on a host block device,
+ * the virtqueues are handed to /dev/vhost-blk, and taken back when QEMU needs
+ * the drive itself.
+ *
+ *   OFF     the parent's ioeventfd is stopped: no driver, or VM not running
+ *   QEMU    the parent serves the virtqueues
+ *   VHOST   the kernel serves them
+ *   PAUSED  the kernel owns them but serves none (drained section)
+ *
+ *   OFF -> QEMU -> VHOST <-> PAUSED -> QEMU, and any state -> OFF
+ *
+ * Only vhost_blk_settle(), in the main loop, decides where to go; the drain
+ * callbacks at most pause the kernel, because they may run in an iothread.
+ * The state is protected by the AioContext lock of the drive.
+ *
+ * Built into QEMU, or as a shared object for a stock QEMU (VHOST_BLK_PLUGIN).
+ */
+
+#include "qemu/osdep.h"
+#include <sys/ioctl.h>
+#include <linux/vhost.h>
+#include <linux/vhost_blk.h>
+#include "qapi/error.h"
+#include "qemu/ctype.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/module.h"
+#include "qemu/timer.h"
+#include "block/aio-wait.h"
+#include "block/block_int.h"
+#include "block/write-threshold.h"
+#include "hw/qdev-properties.h"
+#include "hw/virtio/vhost.h"
+#include "hw/virtio/virtio-access.h"
+#include "hw/virtio/virtio-blk.h"
+#include "hw/virtio/virtio-bus.h"
+#include "hw/virtio/virtio-pci.h"
+#include "monitor/monitor.h"
+
+/* Not "vhost-blk-device": a machine compat property sets a default on that. */
+#define TYPE_VHOST_BLK "vhost-blk"
+OBJECT_DECLARE_TYPE(VHostBlk, VHostBlkClass, VHOST_BLK)
+
+#define VHOST_BLK_NODE "/dev/vhost-blk"
+
+/*
+ * Throttling and dirty bitmaps are switched on without a drained section, so
+ * no callback tells.  While the kernel serves, look for them this often.
+ */
+#define VHOST_BLK_POLL_MS 250
+
+typedef enum VHostBlkState {
+    VHOST_BLK_OFF,
+    VHOST_BLK_QEMU,
+    VHOST_BLK_VHOST,
+    VHOST_BLK_PAUSED,
+} VHostBlkState;
+
+static const char *const vhost_blk_state_name[] = {
+    [VHOST_BLK_OFF] = "off",
+    [VHOST_BLK_QEMU] = "qemu",
+    [VHOST_BLK_VHOST] = "vhost",
+    [VHOST_BLK_PAUSED] = "paused",
+};
+
+struct VHostBlk {
+    VirtIOBlock parent_obj;
+    char *vhostfd;           /* property: a number, or a monitor fd's name */
+    struct vhost_dev dev;
+    struct vhost_virtqueue *vqs;
+    VHostBlkState state;
+    int disk_fd;             /* what the kernel serves, while it owns the vqs */
+    bool settling;           /* vhost_blk_settle() is on the stack */
+    bool ring_error;         /* reported one since the driver started */
+    QEMUBH *bh;
+    QEMUTimer *poll;
+    char *reason;            /* why QEMU serves, as last reported */
+    Error *op_blocker;
+    BlockDriverState *blocked_bs;
+    Notifier remove_bs;
+};
+
+struct VHostBlkClass {
+    VirtioDeviceClass parent_class;
+    DeviceRealize parent_realize;
+    DeviceUnrealize parent_unrealize;
+    uint64_t (*parent_get_features)(VirtIODevice *vdev, uint64_t features,
+                                    Error **errp);
+    void (*parent_set_status)(VirtIODevice *vdev, uint8_t status);
+    int (*parent_start_ioeventfd)(VirtIODevice *vdev);
+    void (*parent_stop_ioeventfd)(VirtIODevice *vdev);
+};
+
+static AioContext *vhost_blk_ctx(VHostBlk *v)
+{
+    IOThread *iothread = VIRTIO_BLK(v)->conf.iothread;
+
+    return iothread ? iothread_get_aio_context(iothread)
+                    : qemu_get_aio_context();
+}
+
+/* ---- features ---- */
+
+/* Newer than the headers of QEMU 7.2. */
+#ifndef VIRTIO_BLK_F_SECURE_ERASE
+#define VIRTIO_BLK_F_SECURE_ERASE 16
+#endif
+#ifndef VIRTIO_F_NOTIFICATION_DATA
+#define VIRTIO_F_NOTIFICATION_DATA 38
+#endif
+
+/* Bits that change what a request or a ring may look like. */
+static const int vhost_blk_engine_bits[] = {
+    VIRTIO_BLK_F_BARRIER,
+    VIRTIO_BLK_F_SCSI,
+    VIRTIO_BLK_F_FLUSH,
+    VIRTIO_BLK_F_CONFIG_WCE,
+    VIRTIO_BLK_F_DISCARD,
+    VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_SECURE_ERASE,
+    VIRTIO_F_NOTIFY_ON_EMPTY,
+    VIRTIO_F_ANY_LAYOUT,
+    VIRTIO_RING_F_INDIRECT_DESC,
+    VIRTIO_RING_F_EVENT_IDX,
+    VIRTIO_F_VERSION_1,
+    VIRTIO_F_ACCESS_PLATFORM,
+    VIRTIO_F_RING_PACKED,
+    VIRTIO_F_IN_ORDER,
+    VIRTIO_F_ORDER_PLATFORM,
+    VIRTIO_F_SR_IOV,
+    VIRTIO_F_NOTIFICATION_DATA,
+    VIRTIO_F_RING_RESET,
+    VHOST_INVALID_FEATURE_BIT
+};
+
+/* Offer the guest only what both engines can do. */
+static uint64_t vhost_blk_restrict_features(VHostBlk *v, uint64_t features)
+{
+    uint64_t both = vhost_get_features(&v->dev, vhost_blk_engine_bits,
+                                       features);
+
+    /*
+     * The parent offers FLUSH for a write-through drive too, because the
+     * guest can switch the cache by CONFIG_WCE.  Without that it can not, and
+     * FLUSH alone would make the drive write-back.
+     */
+    if (!virtio_has_feature(both, VIRTIO_BLK_F_CONFIG_WCE) &&
+        !blk_enable_write_cache(VIRTIO_BLK(v)->blk)) {
+        virtio_clear_feature(&both, VIRTIO_BLK_F_FLUSH);
+    }
+    return both;
+}
+
+static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
+                                       Error **errp)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+
+    features = VHOST_BLK_GET_CLASS(v)->parent_get_features(vdev, features,
+                                                           errp);
+    return vhost_blk_restrict_features(v, features);
+}
+
+/* What the guest acknowledged and the kernel has to know of. */
+static uint64_t vhost_blk_acked_features(VHostBlk *v)
+{
+    return VIRTIO_DEVICE(v)->guest_features & v->dev.features &
+           ~(1ULL << VHOST_F_LOG_ALL);
+}
+
+/* Engine bits that the guest acknowledged and the kernel does not have. */
+static uint64_t vhost_blk_missing_features(VHostBlk *v)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(v);
+    uint64_t missing = vdev->guest_features &
+        ~vhost_get_features(&v->dev, vhost_blk_engine_bits,
+                            vdev->guest_features);
+
+    /* Without an IOMMU in front of it, ACCESS_PLATFORM changes nothing. */
+    if (vdev->dma_as == &address_space_memory) {
+        virtio_clear_feature(&missing, VIRTIO_F_ACCESS_PLATFORM);
+    }
+    return missing;
+}
+
+/* ---- can the kernel serve the drive? ---- */
+
+/*
+ * Return the node of the host block device that the drive is, byte for byte,
+ * with nothing in between that a request would miss; NULL and @errp if not.
+ */
+static BlockDriverState *vhost_blk_host_node(BlockBackend *blk, Error **errp)
+{
+    BlockDriverState *bs = blk_bs(blk), *host = bs;
+    const char *fmt;
+
+    if (!bs) {
+        error_setg(errp, "the drive has no medium");
+        return NULL;
+    }
+    if (!g_strcmp0(bdrv_get_format_name(bs), "raw") && bs->file) {
+        host = bs->file->bs;
+    }
+    fmt = bdrv_get_format_name(host);
+    if (g_strcmp0(fmt, "host_device")) {
+        error_setg(errp, "node '%s' (driver '%s') is not raw on a host block "
+                   "device", bdrv_get_node_name(host), fmt ?: "none");
+        return NULL;
+    }
+    if (!(host->open_flags & BDRV_O_NOCACHE)) {
+        error_setg(errp, "it goes through the host's page cache (use "
+                   "cache=none or cache.direct=on)");
+        return NULL;
+    }
+    if (bdrv_getlength(bs) != bdrv_getlength(host)) {
+        error_setg(errp, "it is only a part of the host block device (offset "
+                   "or size option)");
+        return NULL;
+    }
+    return host;
+}
+
+/* Does this node do something to requests, or keep books about them? */
+static bool vhost_blk_node_is_passive(BlockDriverState *bs, Error **errp)
+{
+    if (qatomic_read(&bs->copy_on_read) ||
+        bs->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF) {
+        error_setg(errp, "copy-on-read or detect-zeroes is on");
+        return false;
+    }
+    if (bdrv_write_threshold_get(bs) || bdrv_dirty_bitmap_first(bs)) {
+        error_setg(errp, "it has a dirty bitmap or a write threshold");
+        return false;
+    }
+    return true;
+}
+
+static BlockDriverState *vhost_blk_plain(VHostBlk *v, Error **errp)
+{
+    VirtIOBlock *s = VIRTIO_BLK(v);
+    BlockDriverState *host = vhost_blk_host_node(s->blk, errp);
+    uint64_t missing = vhost_blk_missing_features(v);
+
+    if (!host || !vhost_blk_node_is_passive(host, errp) ||
+        !vhost_blk_node_is_passive(blk_bs(s->blk), errp)) {
+        return NULL;
+    }
+    if (blk_get_public(s->blk)->throttle_group_member.throttle_state) {
+        error_setg(errp, "it is throttled");
+        return NULL;
+    }
+    if (!s->dataplane) {
+        error_setg(errp, "ioeventfd is off");
+        return NULL;
+    }
+    if (missing) {
+        error_setg(errp, "the guest uses features that " VHOST_BLK_NODE
+                   " lacks (0x%" PRIx64 ")", missing);
+        return NULL;
+    }
+    return host;
+}
+
+/* Say why QEMU serves the drive, once for each reason. */
+static void vhost_blk_explain(VHostBlk *v, Error *err)
+{
+    BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk);
+
+    if (g_strcmp0(v->reason, error_get_pretty(err))) {
+        g_free(v->reason);
+        v->reason = g_strdup(error_get_pretty(err));
+        warn_report("vhost-blk-pci: QEMU itself serves drive '%s', not the "
+                    "kernel: %s", bs ? bdrv_get_device_or_node_name(bs) : "",
+                    v->reason);
+    }
+    error_free(err);
+}
+
+/* ---- the host block device ---- */
+
+/* The kernel is the authority on what it can serve. */
+static bool vhost_blk_query(VHostBlk *v, int disk_fd, Error **errp)
+{
+    VirtIOBlock *s = VIRTIO_BLK(v);
+    struct vhost_blk_query query = { .fd = disk_fd };
+    struct virtio_blk_config have, want;
+
+    if (ioctl((uintptr_t)v->dev.opaque, VHOST_BLK_QUERY_BACKEND, &query)) {
+        error_setg_errno(errp, errno, VHOST_BLK_NODE " does not serve it");
+        return false;
+    }
+    memcpy(&have, query.config, sizeof(have));
+    memset(&want, 0, sizeof(want));
+    VIRTIO_DEVICE_GET_CLASS(v)->get_config(VIRTIO_DEVICE(v), (void *)&want);
+    if (le64_to_cpu(have.capacity) << BDRV_SECTOR_BITS !=
+        blk_getlength(s->blk)) {
+        error_setg(errp, "its size in QEMU is not that of the host block "
+                   "device");
+        return false;
+    }
+    if (le32_to_cpu(have.blk_size) > s->conf.conf.logical_block_size) {
+        error_setg(errp, "the host block device needs logical_block_size=%u",
+                   le32_to_cpu(have.blk_size));
+        return false;
+    }
+    if (le32_to_cpu(have.seg_max) < virtio_ldl_p(VIRTIO_DEVICE(v),
+                                                 &want.seg_max)) {
+        error_setg(errp, "queue-size=%u allows requests of more than %u "
+                   "segments", s->conf.queue_size, le32_to_cpu(have.seg_max));
+        return false;
+    }
+    return true;
+}
+
+/*
+ * Open the device behind @host a second time: the node keeps its fd private.
+ * The path may name another device by now, which must never be written to, so
+ * compare with the fd.  It is the first member of block/file-posix.c's state,
+ * and if it were not, this check would fail and QEMU would keep the drive.
+ */
+static int vhost_blk_open_disk(VHostBlk *v, BlockDriverState *host,
+                               Error **errp)
+{
+    int mode = blk_is_writable(VIRTIO_BLK(v)->blk) ? O_RDWR : O_RDONLY;
+    int fd = qemu_open(host->filename, mode | O_DIRECT, errp);
+    struct stat ours, nodes;
+
+    if (fd < 0) {
+        return -1;
+    }
+    if (fstat(fd, &ours) || fstat(*(int *)host->opaque, &nodes) ||
+        !S_ISBLK(ours.st_mode) || !S_ISBLK(nodes.st_mode) ||
+        ours.st_rdev != nodes.st_rdev) {
+        error_setg(errp, "'%s' is not the device that the drive was opened "
+                   "from", host->filename);
+    } else if (vhost_blk_query(v, fd, errp)) {
+        return fd;
+    }
+    qemu_close(fd);
+    return -1;
+}
+
+static int vhost_blk_set_backend(VHostBlk *v, int disk_fd)
+{
+    struct vhost_blk_backend backend = { .fd = disk_fd };
+
+    if (ioctl((uintptr_t)v->dev.opaque, VHOST_BLK_SET_BACKEND, &backend)) {
+        return -errno;
+    }
+    return 0;
+}
+
+/* ---- engines; all with the drive's AioContext locked ---- */
+
+/* May run without the BQL.  When it returns, no request is in flight. */
+static void vhost_blk_pause(VHostBlk *v)
+{
+    int ret = vhost_blk_set_backend(v, -1);
+
+    /* Whoever drains relies on it: going on would corrupt the drive. */
+    if (ret < 0) {
+        error_report("vhost-blk-pci: cannot pause the kernel's engine: %s",
+                     strerror(-ret));
+        abort();
+    }
+    v->state = VHOST_BLK_PAUSED;
+}
+
+static int vhost_blk_resume(VHostBlk *v, Error **errp)
+{
+    int ret = vhost_blk_set_backend(v, v->disk_fd);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, VHOST_BLK_NODE " cannot start");
+        return ret;
+    }
+    v->state = VHOST_BLK_VHOST;
+    timer_mod(v->poll, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                       VHOST_BLK_POLL_MS);
+    return 0;
+}
+
+/*
+ * Make the kernel forget the rings.  There is no other way to take one back,
+ * and the driver that runs after a reset may use fewer of them: the kernel
+ * would go on to walk memory that is no ring any more.
+ */
+static void vhost_blk_forget_rings(VHostBlk *v)
+{
+    struct vhost_vring_addr addr = { 0 };
+
+    for (addr.index = 0; addr.index < v->dev.nvqs; addr.index++) {
+        v->dev.vhost_ops->vhost_set_vring_addr(&v->dev, &addr);
+    }
+}
+
+/* Take the rings back.  Their indices are QEMU's again after this. */
+static void vhost_blk_leave_kernel(VHostBlk *v)
+{
+    if (v->state == VHOST_BLK_VHOST) {
+        vhost_blk_pause(v);
+    }
+    timer_del(v->poll);
+    vhost_dev_stop(&v->dev, VIRTIO_DEVICE(v), false);
+    vhost_blk_forget_rings(v);
+    qemu_close(v->disk_fd);
+    v->disk_fd = -1;
+}
+
+static void vhost_blk_detach_handlers_bh(void *opaque)
+{
+    VHostBlk *v = opaque;
+    unsigned i;
+
+    for (i = 0; i < v->dev.nvqs; i++) {
+        virtio_queue_aio_detach_host_notifier(
+            virtio_get_queue(VIRTIO_DEVICE(v), i), vhost_blk_ctx(v));
+    }
+}
+
+/* Let QEMU's engine serve the rings, from where the kernel stopped. */
+static void vhost_blk_enter_qemu(VHostBlk *v)
+{
+    unsigned i;
+
+    v->state = VHOST_BLK_QEMU;
+    for (i = 0; i < v->dev.nvqs; i++) {
+        VirtQueue *vq = virtio_get_queue(VIRTIO_DEVICE(v), i);
+
+        /* The kernel may have suppressed kicks, and swallowed some. */
+        virtio_queue_set_notification(vq, 1);
+        event_notifier_set(virtio_queue_get_host_notifier(vq));
+        virtio_queue_aio_attach_host_notifier(vq, vhost_blk_ctx(v));
+    }
+}
+
+static void vhost_blk_hand_back(VHostBlk *v, Error *why)
+{
+    BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk);
+    BdrvDirtyBitmap *bitmap;
+
+    vhost_blk_leave_kernel(v);
+    /* A bitmap that appeared meanwhile has missed the kernel's writes. */
+    for (bitmap = bs ? bdrv_dirty_bitmap_first(bs) : NULL; bitmap;
+         bitmap = bdrv_dirty_bitmap_next(bitmap)) {
+        if (bdrv_dirty_bitmap_enabled(bitmap) &&
+            !bdrv_dirty_bitmap_readonly(bitmap)) {
+            bdrv_set_dirty_bitmap(bitmap, 0, bdrv_getlength(bs));
+        }
+    }
+    vhost_blk_enter_qemu(v);
+    vhost_blk_explain(v, why);
+}
+
+/* Did something come up while QEMU's engine was drained? */
+static bool vhost_blk_may_start(VHostBlk *v)
+{
+    VirtIOBlock *s = VIRTIO_BLK(v);
+    BlockDriverState *bs = blk_bs(s->blk);
+
+    /* s->rq: requests to be retried once the VM goes on (rerror, werror). */
+    return v->state == VHOST_BLK_QEMU && bs && !bs->quiesce_counter &&
+           !s->rq && !VIRTIO_DEVICE(v)->broken &&
+           (VIRTIO_DEVICE(v)->status & VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
+static int vhost_blk_start_kernel(VHostBlk *v, Error **errp)
+{
+    int ret;
+
+    v->dev.acked_features = vhost_blk_acked_features(v);
+    ret = vhost_dev_start(&v->dev, VIRTIO_DEVICE(v), false);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, VHOST_BLK_NODE " cannot be set up");
+        return ret;
+    }
+    ret = vhost_blk_resume(v, errp);
+    if (ret < 0) {
+        vhost_dev_stop(&v->dev, VIRTIO_DEVICE(v), false);
+        vhost_blk_forget_rings(v);
+    }
+    return ret;
+}
+
+static void vhost_blk_take_over(VHostBlk *v, BlockDriverState *host)
+{
+    Error *err = NULL;
+
+    v->disk_fd = vhost_blk_open_disk(v, host, &err);
+    if (v->disk_fd < 0) {
+        vhost_blk_explain(v, err);
+        return;
+    }
+    aio_wait_bh_oneshot(vhost_blk_ctx(v), vhost_blk_detach_handlers_bh, v);
+    blk_drain(VIRTIO_BLK(v)->blk);
+
+    /* Both waited in a nested event loop, so ask again. */
+    if (vhost_blk_may_start(v) &&
+        vhost_blk_plain(v, &err) == host &&
+        vhost_blk_start_kernel(v, &err) == 0) {
+        g_free(v->reason);
+        v->reason = NULL;
+        return;
+    }
+    qemu_close(v->disk_fd);
+    v->disk_fd = -1;
+    if (v->state == VHOST_BLK_QEMU) {
+        vhost_blk_enter_qemu(v);
+    }
+    if (err) {
+        vhost_blk_explain(v, err);
+    } else {
+        qemu_bh_schedule(v->bh);
+    }
+}
+
+/* Go where the drive can be served now. */
+static void vhost_blk_settle_locked(VHostBlk *v)
+{
+    BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk), *host;
+    Error *err = NULL;
+
+    /* The end of the drained section asks again. */
+    if (v->state == VHOST_BLK_OFF || !bs || bs->quiesce_counter) {
+        return;
+    }
+    host = vhost_blk_plain(v, &err);
+    switch (v->state) {
+    case VHOST_BLK_QEMU:
+        if (!host) {
+            vhost_blk_explain(v, err);
+        } else if (vhost_blk_may_start(v)) {
+            vhost_blk_take_over(v, host);
+        }
+        break;
+    case VHOST_BLK_PAUSED:
+        if (!host || vhost_blk_resume(v, &err) < 0) {
+            vhost_blk_hand_back(v, err);
+        }
+        break;
+    default:
+        if (!host) {
+            vhost_blk_hand_back(v, err);
+        }
+        break;
+    }
+}
+
+/* Main loop, BQL held. */
+static void vhost_blk_settle(void *opaque)
+{
+    VHostBlk *v = opaque;
+    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+
+    /* take_over() waits in a nested event loop, which may run this again. */
+    if (v->settling) {
+        return;
+    }
+    v->settling = true;
+    aio_context_acquire(ctx);
+    vhost_blk_settle_locked(v);
+    aio_context_release(ctx);
+    v->settling = false;
+}
+
+static void vhost_blk_poll(void *opaque)
+{
+    VHostBlk *v = opaque;
+
+    vhost_blk_settle(v);
+    if (v->state == VHOST_BLK_VHOST) {
+        timer_mod(v->poll, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                           VHOST_BLK_POLL_MS);
+    }
+}
+
+/* ---- callbacks of the block layer ---- */
+
+static void vhost_blk_drained_begin(void *opaque)
+{
+    VHostBlk *v = opaque;
+
+    if (v->state == VHOST_BLK_VHOST) {
+        vhost_blk_pause(v);
+    }
+}
+
+static void vhost_blk_drained_end(void *opaque)
+{
+    VHostBlk *v = opaque;
+
+    /* The end of take_over()'s own drain needs no decision. */
+    if (v->state != VHOST_BLK_OFF && !v->settling) {
+        qemu_bh_schedule(v->bh);
+    }
+}
+
+static void vhost_blk_resized_bh(void *opaque)
+{
+    virtio_notify_config(VIRTIO_DEVICE(opaque));
+}
+
+static void vhost_blk_resized(void *opaque)
+{
+    /* May run in an iothread; the config interrupt needs the BQL. */
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), vhost_blk_resized_bh,
+                            opaque);
+}
+
+static const BlockDevOps vhost_blk_dev_ops = {
+    .resize_cb = vhost_blk_resized,
+    .drained_begin = vhost_blk_drained_begin,
+    .drained_end = vhost_blk_drained_end,
+};
+
+static void vhost_blk_unblock_ops(VHostBlk *v)
+{
+    if (v->op_blocker) {
+        bdrv_op_unblock_all(v->blocked_bs, v->op_blocker);
+        notifier_remove(&v->remove_bs);
+        error_free(v->op_blocker);
+        v->op_blocker = NULL;
+    }
+}
+
+/* A node must not go away with blockers on it, as it does when QEMU quits. */
+static void vhost_blk_bs_removed(Notifier *n, void *opaque)
+{
+    vhost_blk_unblock_ops(container_of(n, VHostBlk, remove_bs));
+}
+
+/* A job would miss what the guest writes while the kernel serves the drive. */
+static void vhost_blk_block_ops(VHostBlk *v)
+{
+    BlockBackend *blk = VIRTIO_BLK(v)->blk;
+
+    error_setg(&v->op_blocker, "block jobs and snapshots are not supported on "
+               "a drive of vhost-blk-pci");
+    v->blocked_bs = blk_bs(blk);
+    bdrv_op_block_all(v->blocked_bs, v->op_blocker);
+    bdrv_op_unblock(v->blocked_bs, BLOCK_OP_TYPE_RESIZE, v->op_blocker);
+    v->remove_bs.notify = vhost_blk_bs_removed;
+    blk_add_remove_bs_notifier(blk, &v->remove_bs);
+}
+
+/* ---- callbacks of virtio ---- */
+
+static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+    int ret = VHOST_BLK_GET_CLASS(v)->parent_start_ioeventfd(vdev);
+
+    /* dataplane_disabled: the parent serves without notifiers. */
+    if (ret == 0 && !VIRTIO_BLK(v)->dataplane_disabled &&
+        v->state == VHOST_BLK_OFF) {
+        v->ring_error = false;
+        v->state = VHOST_BLK_QEMU;
+        qemu_bh_schedule(v->bh);
+    }
+    return ret;
+}
+
+static void vhost_blk_stop_ioeventfd(VirtIODevice *vdev)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+
+    qemu_bh_cancel(v->bh);
+    aio_context_acquire(ctx);
+    if (v->state == VHOST_BLK_VHOST || v->state == VHOST_BLK_PAUSED) {
+        vhost_blk_leave_kernel(v);
+    }
+    v->state = VHOST_BLK_OFF;
+    aio_context_release(ctx);
+    VHOST_BLK_GET_CLASS(v)->parent_stop_ioeventfd(vdev);
+}
+
+static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+
+    VHOST_BLK_GET_CLASS(v)->parent_set_status(vdev, status);
+    /* A legacy driver may have started ioeventfd before, by its first kick. */
+    if ((status & VIRTIO_CONFIG_S_DRIVER_OK) && v->state == VHOST_BLK_QEMU) {
+        qemu_bh_schedule(v->bh);
+    }
+}
+
+static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
+{
+    return &VHOST_BLK(vdev)->dev;
+}
+
+/* The kernel met a ring that it cannot walk: tell the guest, as QEMU does. */
+static void vhost_blk_ring_error(EventNotifier *n)
+{
+    struct vhost_virtqueue *vq = container_of(n, struct vhost_virtqueue,
+                                              error_notifier);
+    VHostBlk *v = container_of(vq->dev, VHostBlk, dev);
+
+    if (event_notifier_test_and_clear(n) && !v->ring_error &&
+        v->state != VHOST_BLK_OFF) {
+        v->ring_error = true;
+        virtio_error(VIRTIO_DEVICE(v), "vhost-blk-pci: virtqueue %d is broken",
+                     (int)(vq - v->vqs));
+    }
+}
+
+/* ---- life ---- */
+
+/* An open /dev/vhost-blk, ours to close; or -1 and @errp. */
+static int vhost_blk_open_vhost(VHostBlk *v, Error **errp)
+{
+    struct vhost_blk_query query = { .fd = -1 };
+    int fd;
+
+    if (!v->vhostfd) {
+        fd = qemu_open(VHOST_BLK_NODE, O_RDWR, NULL);
+        if (fd < 0) {
+            error_setg_errno(errp, errno, "cannot open " VHOST_BLK_NODE);
+            error_append_hint(errp, "Load the module with 'modprobe "
+                              "vhost_blk', and give the user who runs QEMU "
+                              "read and write permission on " VHOST_BLK_NODE
+                              ", or pass it open with vhostfd=.\n");
+        }
+        return fd;
+    }
+    fd = monitor_fd_param(monitor_cur(), v->vhostfd, errp);
+    if (fd < 0) {
+        error_prepend(errp, "vhostfd: ");
+        return -1;
+    }
+    /* vhost_blk looks at the fd inside; nothing else knows this ioctl. */
+    if (fcntl(fd, F_GETFD) < 0 ||
+        (ioctl(fd, VHOST_BLK_QUERY_BACKEND, &query) && errno != EBADF)) {
+        error_setg(errp, "vhostfd=%s is not an open " VHOST_BLK_NODE,
+                   v->vhostfd);
+        /* A mistyped number may be an fd that QEMU needs. */
+        if (!qemu_isdigit(v->vhostfd[0])) {
+            close(fd);
+        }
+        return -1;
+    }
+    return fd;
+}
+
+static void vhost_blk_cleanup_vhost(VHostBlk *v)
+{
+    vhost_dev_cleanup(&v->dev);
+    g_free(v->vqs);
+    v->vqs = NULL;
+}
+
+/* @vhostfd is consumed in any case. */
+static int vhost_blk_init_vhost(VHostBlk *v, int vhostfd, Error **errp)
+{
+    VirtIOBlock *s = VIRTIO_BLK(v);
+    struct vhost_blk_serial serial = { 0 };
+    int ret, i;
+
+    v->vqs = g_new0(struct vhost_virtqueue, s->conf.num_queues);
+    v->dev.nvqs = s->conf.num_queues;
+    v->dev.vqs = v->vqs;
+    /* Adds a migration blocker while the kernel cannot log writes. */
+    ret = vhost_dev_init(&v->dev, (void *)(uintptr_t)vhostfd,
+                         VHOST_BACKEND_TYPE_KERNEL, 0, errp);
+    if (ret < 0) {
+        g_free(v->vqs);
+        v->vqs = NULL;
+        return ret;
+    }
+    for (i = 0; i < s->conf.num_queues; i++) {
+        event_notifier_set_handler(&v->vqs[i].error_notifier,
+                                   vhost_blk_ring_error);
+    }
+    /* 20 characters have no NUL, as in the parent's GET_ID. */
+    if (s->conf.serial) {
+        strpadcpy((char *)serial.serial, sizeof(serial.serial), s->conf.serial,
+                  0);
+    }
+    if (ioctl(vhostfd, VHOST_BLK_SET_SERIAL, &serial)) {
+        ret = -errno;
+        error_setg_errno(errp, errno, VHOST_BLK_NODE " takes no serial number");
+        vhost_blk_cleanup_vhost(v);
+    }
+    return ret;
+}
+
+static void vhost_blk_realize(DeviceState *dev, Error **errp)
+{
+    VHostBlk *v = VHOST_BLK(dev);
+    VirtIOBlock *s = VIRTIO_BLK(dev);
+    VHostBlkClass *vc = VHOST_BLK_GET_CLASS(v);
+    Error *err = NULL;
+    int vhostfd;
+
+    if (s->conf.num_queues > VHOST_BLK_MAX_VQS &&
+        s->conf.num_queues != VIRTIO_BLK_AUTO_NUM_QUEUES) {
+        error_setg(errp, "num-queues must be at most %d", VHOST_BLK_MAX_VQS);
+        return;
+    }
+    vhostfd = vhost_blk_open_vhost(v, errp);
+    if (vhostfd < 0) {
+        return;
+    }
+    vc->parent_realize(dev, &err);
+    if (err) {
+        error_propagate(errp, err);
+        close(vhostfd);
+        return;
+    }
+    if (vhost_blk_init_vhost(v, vhostfd, errp) < 0) {
+        vc->parent_unrealize(dev);
+        return;
+    }
+
+    /* Both engines signal by the same eventfds, without a mask. */
+    VIRTIO_DEVICE(dev)->use_guest_notifier_mask = false;
+    v->state = VHOST_BLK_OFF;
+    v->disk_fd = -1;
+    v->bh = qemu_bh_new(vhost_blk_settle, v);
+    v->poll = timer_new_ms(QEMU_CLOCK_REALTIME, vhost_blk_poll, v);
+    vhost_blk_block_ops(v);
+    blk_set_dev_ops(s->blk, &vhost_blk_dev_ops, v);
+    if (!vhost_blk_plain(v, &err)) {
+        vhost_blk_explain(v, err);
+    }
+}
+
+static void vhost_blk_unrealize(DeviceState *dev)
+{
+    VHostBlk *v = VHOST_BLK(dev);
+
+    assert(v->state == VHOST_BLK_OFF);
+    vhost_blk_unblock_ops(v);
+    blk_set_dev_ops(VIRTIO_BLK(v)->blk, NULL, NULL);
+    timer_free(v->poll);
+    qemu_bh_delete(v->bh);
+    vhost_blk_cleanup_vhost(v);
+    g_free(v->reason);
+    v->reason = NULL;
+    VHOST_BLK_GET_CLASS(v)->parent_unrealize(dev);
+}
+
+static char *vhost_blk_get_engine(Object *obj, Error **errp)
+{
+    return g_strdup(vhost_blk_state_name[VHOST_BLK(obj)->state]);
+}
+
+static Property vhost_blk_properties[] = {
+    DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
+    DEFINE_PROP_END_OF_LIST(),
+};
+
+static void vhost_blk_class_init(ObjectClass *klass, void *data)
+{
+    VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
+    VHostBlkClass *vc = VHOST_BLK_CLASS(klass);
+
+    device_class_set_props(DEVICE_CLASS(klass), vhost_blk_properties);
+    object_class_property_add_str(klass, "engine", vhost_blk_get_engine, NULL);
+    object_class_property_set_description(klass, "engine",
+        "who serves the virtqueues: off, qemu, vhost or paused");
+
+    vc->parent_realize = vdc->realize;
+    vc->parent_unrealize = vdc->unrealize;
+    vc->parent_get_features = vdc->get_features;
+    vc->parent_set_status = vdc->set_status;
+    vc->parent_start_ioeventfd = vdc->start_ioeventfd;
+    vc->parent_stop_ioeventfd = vdc->stop_ioeventfd;
+    vdc->realize = vhost_blk_realize;
+    vdc->unrealize = vhost_blk_unrealize;
+    vdc->get_features = vhost_blk_get_features;
+    vdc->set_status = vhost_blk_set_status;
+    vdc->start_ioeventfd = vhost_blk_start_ioeventfd;
+    vdc->stop_ioeventfd = vhost_blk_stop_ioeventfd;
+    vdc->get_vhost = vhost_blk_get_vhost;
+}
+
+static const TypeInfo vhost_blk_info = {
+    .name = TYPE_VHOST_BLK,
+    .parent = TYPE_VIRTIO_BLK,
+    .instance_size = sizeof(VHostBlk),
+    .class_size = sizeof(VHostBlkClass),
+    .class_init = vhost_blk_class_init,
+};
+
+/* ---- on PCI ---- */
+
+#define TYPE_VHOST_BLK_PCI "vhost-blk-pci-base"
+OBJECT_DECLARE_SIMPLE_TYPE(VHostBlkPCI, VHOST_BLK_PCI)
+
+struct VHostBlkPCI {
+    VirtIOPCIProxy parent_obj;
+    VHostBlk vdev;
+};
+
+static Property vhost_blk_pci_properties[] = {
+    DEFINE_PROP_UINT32("class", VirtIOPCIProxy, class_code, 0),
+    DEFINE_PROP_BIT("ioeventfd", VirtIOPCIProxy, flags,
+                    VIRTIO_PCI_FLAG_USE_IOEVENTFD_BIT, true),
+    DEFINE_PROP_UINT32("vectors", VirtIOPCIProxy, nvectors,
+                       DEV_NVECTORS_UNSPECIFIED),
+    DEFINE_PROP_END_OF_LIST(),
+};
+
+static void vhost_blk_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
+{
+    VHostBlkPCI *dev = VHOST_BLK_PCI(proxy);
+    VirtIOBlkConf *conf = &VIRTIO_BLK(&dev->vdev)->conf;
+
+    if (conf->num_queues == VIRTIO_BLK_AUTO_NUM_QUEUES) {
+        conf->num_queues = MIN(virtio_pci_optimal_num_queues(0),
+                               VHOST_BLK_MAX_VQS);
+    }
+    if (proxy->nvectors == DEV_NVECTORS_UNSPECIFIED) {
+        proxy->nvectors = conf->num_queues + 1;
+    }
+    qdev_realize(DEVICE(&dev->vdev), BUS(&proxy->bus), errp);
+}
+
+static void vhost_blk_pci_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
+
+    set_bit(DEVICE_CATEGORY_STORAGE, dc->categories);
+    dc->desc = "virtio-blk served by the host kernel (vhost_blk)";
+    device_class_set_props(dc, vhost_blk_pci_properties);
+    VIRTIO_PCI_CLASS(klass)->realize = vhost_blk_pci_realize;
+    pc->vendor_id = PCI_VENDOR_ID_REDHAT_QUMRANET;
+    pc->device_id = PCI_DEVICE_ID_VIRTIO_BLOCK;
+    pc->revision = VIRTIO_PCI_ABI_VERSION;
+    pc->class_id = PCI_CLASS_STORAGE_SCSI;
+}
+
+static void vhost_blk_pci_instance_init(Object *obj)
+{
+    VHostBlkPCI *dev = VHOST_BLK_PCI(obj);
+
+    virtio_instance_init_common(obj, &dev->vdev, sizeof(dev->vdev),
+                                TYPE_VHOST_BLK);
+    object_property_add_alias(obj, "bootindex", OBJECT(&dev->vdev),
+                              "bootindex");
+    object_property_add_alias(obj, "engine", OBJECT(&dev->vdev), "engine");
+}
+
+static const VirtioPCIDeviceTypeInfo vhost_blk_pci_info = {
+    .base_name = TYPE_VHOST_BLK_PCI,
+    .generic_name = "vhost-blk-pci",
+    .transitional_name = "vhost-blk-pci-transitional",
+    .non_transitional_name = "vhost-blk-pci-non-transitional",
+    .instance_size = sizeof(VHostBlkPCI),
+    .instance_init = vhost_blk_pci_instance_init,
+    .class_init = vhost_blk_pci_class_init,
+};
+
+static void vhost_blk_register_types(void)
+{
+    type_register_static(&vhost_blk_info);
+    virtio_pci_types_register(&vhost_blk_pci_info);
+}
+
+#ifndef VHOST_BLK_PLUGIN
+type_init(vhost_blk_register_types)
+#else
+
+/* ---- as a shared object for a stock QEMU ---- */
+
+#include "qemu/qemu-plugin.h"
+#include "qapi/qapi-commands-control.h"
+
+QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
+
+/* This file uses QEMU's internals: any other build may lay them out anew. */
+static bool vhost_blk_qemu_is_ours(void)
+{
+    VersionInfo *info = qmp_query_version(NULL);
+    bool same = !strcmp(info->package, VHOST_BLK_QEMU_PACKAGE);
+
+    if (!same) {
+        error_report("vhost-blk: this plugin is for QEMU %s, but this is QEMU "
+                     "%" PRId64 ".%" PRId64 ".%" PRId64 " (%s); run "
+                     "build-plugin.sh again", VHOST_BLK_QEMU_PACKAGE,
+                     info->qemu->major, info->qemu->minor, info->qemu->micro,
+                     info->package);
+    }
+    qapi_free_VersionInfo(info);
+    return same;
+}
+
+/* A QEMU of the right name may still be somebody's own build of it. */
+static bool vhost_blk_layout_is_ours(void)
+{
+    static const struct {
+        const char *type;
+        size_t bytes;
+    } expected[] = {
+        { TYPE_VIRTIO_BLK, sizeof(VirtIOBlock) },
+        { TYPE_VIRTIO_DEVICE, sizeof(VirtIODevice) },
+        { TYPE_VIRTIO_PCI, sizeof(VirtIOPCIProxy) },
+    };
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(expected); i++) {
+        if (object_type_get_instance_size(expected[i].type) !=
+            expected[i].bytes) {
+            error_report("vhost-blk: type '%s' of this QEMU differs from the "
+                         "one this plugin was built for; run build-plugin.sh "
+                         "again", expected[i].type);
+            return false;
+        }
+    }
+    return true;
+}
+
+QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id,
+                                           const qemu_info_t *info,
+                                           int argc, char **argv)
+{
+    if (!vhost_blk_qemu_is_ours() || !vhost_blk_layout_is_ours()) {
+        return 1;
+    }
+    if (object_class_by_name(TYPE_VHOST_BLK)) {
+        error_report("vhost-blk: this QEMU has the device already");
+        return 1;
+    }
+    vhost_blk_register_types();
+    return 0;
+}
+#endif /* VHOST_BLK_PLUGIN */
