@@ -460,10 +460,15 @@ static bool vhost_blk_payload_aligned(const struct vhost_blk_req *req)
 	size_t len_mask = bdev_logical_block_size(bdev) - 1;
 	unsigned int i;
 
-	for (i = 0; i < req->nr_iov; i++)
-		if (((unsigned long)req->iov[i].iov_base & addr_mask) ||
-		    (req->iov[i].iov_len & len_mask))
+	for (i = 0; i < req->nr_iov; i++) {
+		const struct iovec *iov = &req->iov[i];
+
+		/* What is left of a descriptor that held just the header. */
+		if (!iov->iov_len)
+			continue;
+		if (((unsigned long)iov->iov_base & addr_mask) || (iov->iov_len & len_mask))
 			return false;
+	}
 	return true;
 }
 
