@@ -16,7 +16,7 @@ KBUILD = $(MAKE) -C $(KDIR) M=$(TOP) VHOST_BLK_TOP=$(TOP) VHOST_H_DIR=$(VHOST_H_
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: all modules modules_install install uninstall clean help check demo deps headers
+.PHONY: all print-kdir modules modules_install install uninstall clean help check demo deps headers
 
 all: modules
 
@@ -46,6 +46,10 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/include/linux/vhost_blk.h \
 		$(DESTDIR)/lib/udev/rules.d/60-vhost-blk.rules \
 		$(DESTDIR)/lib/modules-load.d/vhost-blk.conf
+
+# For scripts: the kernel build directory in use.
+print-kdir:
+	@echo $(KDIR)
 
 # Debian packages that demo and check need.
 deps:
