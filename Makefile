@@ -32,8 +32,11 @@ endif
 modules: headers
 	+@$(KBUILD) modules
 
+# Headers packages have no key to sign with, and no System.map for kbuild's depmod.
 modules_install: modules
-	+@$(KBUILD) modules_install
+	+@$(KBUILD) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) \
+		$(if $(wildcard $(KDIR)/certs/signing_key.pem),,CONFIG_MODULE_SIG_ALL=)
+	$(if $(DESTDIR),,/sbin/depmod $(shell $(MAKE) -s -C $(KDIR) kernelrelease))
 
 # The module, loaded at boot; the UAPI header; /dev/vhost-blk for group kvm.
 install: modules_install
