@@ -36,7 +36,7 @@ modules: headers
 modules_install: modules
 	+@$(KBUILD) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) \
 		$(if $(wildcard $(KDIR)/certs/signing_key.pem),,CONFIG_MODULE_SIG_ALL=)
-	$(if $(DESTDIR),,/sbin/depmod $(shell $(MAKE) -s -C $(KDIR) kernelrelease))
+	$(if $(DESTDIR),,/sbin/depmod $(shell cut -d'"' -f2 $(KDIR)/include/generated/utsrelease.h))
 
 # The module, loaded at boot; the UAPI header; /dev/vhost-blk for group kvm.
 install: modules_install
