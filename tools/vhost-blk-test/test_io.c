@@ -453,7 +453,7 @@ TEST_F(disk, dm_linear_on_brd)
 	ASSERT_EQ(0, vt_attach(&self->dev, self->bdev.fd));
 	EXPECT_EQ(0, vt_good(&self->dev.q[0]));
 	EXPECT_EQ(0, vt_io(&self->dev.q[0], VIRTIO_BLK_T_FLUSH, 0, 0, 0));
-	big(_metadata, &self->dev, VT_MIB, 4096);
+	big(_metadata, &self->dev, VT_MIB, 8192);
 }
 
 VT_TEST_MAIN

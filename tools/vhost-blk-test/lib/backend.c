@@ -208,6 +208,8 @@ int vt_scsi_debug_create(struct vt_bdev *bdev, unsigned int mib, unsigned int lb
 	memset(bdev, 0, sizeof(*bdev));
 	bdev->fd = -1;
 	snprintf(args, sizeof(args), "dev_size_mb=%u sector_size=%u delay=0", mib, lbs);
+	/* Nothing asks for the disk driver where there is no udev. */
+	vt_modprobe("sd_mod", "");
 	r = vt_modprobe("scsi_debug", args);
 	if (r)
 		return r;
@@ -224,7 +226,7 @@ int vt_scsi_debug_create(struct vt_bdev *bdev, unsigned int mib, unsigned int lb
 }
 
 /* Without udev dmsetup has to make the node itself. */
-#define DMSETUP	"DM_DISABLE_UDEV=1 dmsetup -q"
+#define DMSETUP	"DM_DISABLE_UDEV=1 dmsetup"
 
 int vt_dm_create(struct vt_bdev *bdev, const char *name, const char *table)
 {
@@ -282,4 +284,26 @@ int vt_exclusive(const struct vt_bdev *bdev)
 		return -errno;
 	close(fd);
 	return 0;
+}
+
+int vt_inflight_wait(const struct vt_bdev *bdev, unsigned int nr)
+{
+	int64_t end = vt_now_ms() + vt_timeout_ms();
+	unsigned int reads, writes;
+	char path[96];
+	FILE *f;
+	int n;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/inflight", bdev->name);
+	do {
+		f = fopen(path, "re");
+		if (!f)
+			return -errno;
+		n = fscanf(f, "%u %u", &reads, &writes);
+		fclose(f);
+		if (n == 2 && reads + writes >= nr)
+			return 0;
+		usleep(1000);
+	} while (vt_now_ms() < end);
+	return -ETIMEDOUT;
 }

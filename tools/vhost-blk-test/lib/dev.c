@@ -125,11 +125,14 @@ static int queue_init(struct vt_dev *dev, unsigned int i, unsigned int num)
 	q->dev = dev;
 	q->index = i;
 	q->num = num;
-	/* Not page aligned: only 16, 2 and 4 bytes are promised (2.7). */
-	q->desc_gpa = vt_alloc_in(mem, 0, num * sizeof(*q->desc), 16);
-	q->avail_gpa = vt_alloc_in(mem, 0, avail_bytes(q), 2);
-	q->used_gpa = vt_alloc_in(mem, 0, used_bytes(q), 4);
-	q->slot_gpa = vt_alloc_in(mem, 0, num * 32, 32);
+	/*
+	 * Pages of their own, so that a test can take them away one by one, but
+	 * no better aligned than promised: 16, 2 and 4 bytes (2.7).
+	 */
+	q->desc_gpa = vt_alloc_in(mem, 0, num * sizeof(*q->desc) + 16, 4096) + 16;
+	q->avail_gpa = vt_alloc_in(mem, 0, avail_bytes(q) + 2, 4096) + 2;
+	q->used_gpa = vt_alloc_in(mem, 0, used_bytes(q) + 4, 4096) + 4;
+	q->slot_gpa = vt_alloc_in(mem, 0, num * 32, 4096);
 	q->desc = vt_ptr(mem, q->desc_gpa);
 	q->avail = vt_ptr(mem, q->avail_gpa);
 	q->used = vt_ptr(mem, q->used_gpa);

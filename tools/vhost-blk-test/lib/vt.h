@@ -306,6 +306,8 @@ int vt_write_file(const char *path, const char *value);
 int vt_read_long(const char *path, long *value);
 /* Load a kernel module that may be built in. */
 int vt_modprobe(const char *module, const char *args);
+/* Wait until the block device has at least @nr requests in flight. */
+int vt_inflight_wait(const struct vt_bdev *bdev, unsigned int nr);
 /* 0 if nobody else holds the block device, else -EBUSY. */
 int vt_exclusive(const struct vt_bdev *bdev);
 

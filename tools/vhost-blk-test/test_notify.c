@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Kicks and calls: when they are owed, when they must not come, none lost. */
+#include "vt_test.h"
+
+FIXTURE(notify) {
+	struct vt_dev dev;
+	struct vt_queue *q;
+	uint64_t data;
+};
+
+FIXTURE_VARIANT(notify) { uint64_t features; };
+FIXTURE_VARIANT_ADD(notify, event) { .features = VT_F_BASE | VT_F_EVENT_IDX };
+FIXTURE_VARIANT_ADD(notify, noevent) { .features = VT_F_BASE };
+
+static void setup(struct __test_metadata *_metadata, struct vt_dev *dev, uint64_t features,
+		  unsigned int nr_queues)
+{
+	struct vt_opts opts = {
+		.features = features, .nr_queues = nr_queues, .num = 256, .indirect = true,
+	};
+
+	ASSERT_EQ(0, vt_dev_init(dev, &opts));
+	ASSERT_EQ(0, vt_attach(dev, vt_disk.fd));
+}
+
+FIXTURE_SETUP(notify)
+{
+	setup(_metadata, &self->dev, variant->features, 1);
+	self->q = &self->dev.q[0];
+	self->data = vt_alloc(&self->dev.mem, 65536);
+}
+
+FIXTURE_TEARDOWN(notify)
+{
+	EXPECT_EQ(0, vt_queue_idle(self->q));
+	EXPECT_EQ(0, vt_detach(&self->dev));
+	vt_dev_fini(&self->dev);
+}
+
+/* The cheapest request: the worker answers it without any I/O. */
+static struct vt_req cheap(uint64_t data)
+{
+	return (struct vt_req) { .type = VIRTIO_BLK_T_GET_ID, .data = data, .len = 20 };
+}
+
+/* Run @nr cheap requests one after another, looking at the used ring only. */
+static int run_unasked(struct vt_queue *q, uint64_t data, int nr)
+{
+	struct vt_req req = cheap(data);
+	struct vt_used u;
+	int r = 0;
+
+	while (nr-- && !r) {
+		r = vt_req_add(q, &req);
+		vt_publish(q);
+		vt_kick(q);
+		r = r ?: vt_wait_polling(q, &u, vt_timeout_ms());
+	}
+	return r;
+}
+
+/* All calls so far and none later: a detach ends what the worker is about. */
+static uint64_t calls_total(struct vt_dev *dev)
+{
+	vt_detach(dev);
+	return vt_event_count(dev->q[0].call, 0);
+}
+
+/* E01: no call before the entry that was named, exactly one after it */
+TEST(used_event)
+{
+	static const int gap[] = { 0, 1, 9, 200 };
+	struct vt_dev dev;
+	struct vt_queue *q = &dev.q[0];
+	uint64_t data;
+
+	setup(_metadata, &dev, VT_F_BASE | VT_F_EVENT_IDX, 1);
+	data = vt_alloc(&dev.mem, 4096);
+	for (unsigned int i = 0; i < ARRAY_SIZE(gap); i++) {
+		/* the first completion after an attach always calls */
+		ASSERT_EQ(0, run_unasked(q, data, 1));
+		ASSERT_EQ(1, vt_event_count(q->call, vt_timeout_ms()));
+
+		*vt_used_event(q) = q->used_idx + gap[i];
+		ASSERT_EQ(0, run_unasked(q, data, gap[i]));
+		EXPECT_EQ(0, vt_event_count(q->call, 0));
+		ASSERT_EQ(0, run_unasked(q, data, 1));
+		EXPECT_EQ(1, vt_event_count(q->call, vt_timeout_ms()));
+		/* passed: not before the index comes round again */
+		ASSERT_EQ(0, run_unasked(q, data, 20));
+		EXPECT_EQ(0, calls_total(&dev));
+		ASSERT_EQ(0, vt_attach(&dev, vt_disk.fd));
+	}
+	EXPECT_EQ(0, vt_detach(&dev));
+	vt_dev_fini(&dev);
+}
+
+/* E02 */
+TEST(no_interrupt)
+{
+	struct vt_dev dev;
+	struct vt_queue *q = &dev.q[0];
+	uint64_t data;
+
+	setup(_metadata, &dev, VT_F_BASE, 1);
+	data = vt_alloc(&dev.mem, 4096);
+	q->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+	ASSERT_EQ(0, run_unasked(q, data, 20));
+	EXPECT_EQ(0, calls_total(&dev));
+	q->avail->flags = 0;
+	ASSERT_EQ(0, vt_attach(&dev, vt_disk.fd));
+	ASSERT_EQ(0, run_unasked(q, data, 20));
+	EXPECT_EQ(20, calls_total(&dev));
+	vt_dev_fini(&dev);
+}
+
+/* E02: a driver that acked it is called when the ring ran empty, asked for or not */
+TEST(notify_on_empty)
+{
+	struct vt_dev dev;
+	struct vt_queue *q = &dev.q[0];
+	uint64_t data;
+
+	setup(_metadata, &dev, VT_F_BASE | VT_F(VIRTIO_F_NOTIFY_ON_EMPTY), 1);
+	data = vt_alloc(&dev.mem, 4096);
+	q->avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+	ASSERT_EQ(0, run_unasked(q, data, 20));
+	EXPECT_EQ(20, calls_total(&dev));
+	vt_dev_fini(&dev);
+}
+
+/* E03: one kick for many heads, each head's own kick, kicks for nothing */
+TEST_F(notify, coalescing)
+{
+	struct vt_queue *q = self->q;
+	struct vt_req req[64];
+	struct vt_used u;
+
+	for (int each = 0; each < 2; each++) {
+		for (int i = 0; i < 64; i++) {
+			req[i] = (struct vt_req) {
+				.type = VIRTIO_BLK_T_IN, .sector = i, .len = 512,
+				.data = self->data + 512 * i,
+			};
+			ASSERT_EQ(0, vt_req_add(q, &req[i]));
+			if (each) {
+				vt_publish(q);
+				vt_kick(q);
+			}
+		}
+		vt_publish(q);
+		vt_kick(q);
+		for (int i = 0; i < 64; i++)
+			ASSERT_EQ(0, vt_wait(q, &u));
+	}
+	for (int i = 0; i < 64; i++)
+		vt_kick(q);
+	EXPECT_EQ(0, vt_good(q));
+	EXPECT_EQ(0, vt_event_count(q->err, 0));
+}
+
+/* What was published before the attach is served by the attach, without a kick. */
+TEST_F(notify, attach_kicks)
+{
+	struct vt_req req = cheap(self->data);
+
+	ASSERT_EQ(0, vt_detach(&self->dev));
+	ASSERT_EQ(0, vt_req_add(self->q, &req));
+	vt_publish(self->q);
+	ASSERT_EQ(0, vt_attach(&self->dev, vt_disk.fd));
+	EXPECT_EQ(0, vt_req_wait(self->q, &req));
+	EXPECT_EQ(21, req.used_len);
+}
+
+static void spin(unsigned int n)
+{
+	for (volatile unsigned int i = 0; i < n; i++)
+		;
+}
+
+/*
+ * E04: publish at every moment around the one where the worker goes to sleep,
+ * and kick only when told to. A wakeup lost on either side stalls the ring.
+ */
+TEST_F_TIMEOUT(notify, lost_wakeup, 120)
+{
+	unsigned int n = vt_loops(20000);
+	struct vt_queue *q = self->q;
+	struct vt_req req;
+	struct vt_used u;
+	int64_t end;
+	int r;
+
+	for (unsigned int i = 0; i < n; i++) {
+		req = cheap(self->data);
+		ASSERT_EQ(0, vt_req_submit(q, &req));
+		end = vt_now_ms() + vt_timeout_ms();
+		do
+			r = vt_used_get(q, &u);
+		while (!r && vt_now_ms() < end);
+		ASSERT_EQ(1, r) {
+			TH_LOG("request %u of %u got stuck", i, n);
+		}
+		spin(i * 7919 % 2000);
+	}
+	/* the same asleep: the other direction's wakeup */
+	for (unsigned int i = 0; i < n / 10; i++) {
+		req = cheap(self->data);
+		ASSERT_EQ(0, vt_req_submit(q, &req));
+		spin(i * 7919 % 2000);
+		ASSERT_EQ(0, vt_req_wait(q, &req));
+	}
+}
+
+/* E05 */
+TEST_F(notify, no_call_fd)
+{
+	struct vt_used u;
+	struct vt_req req = cheap(self->data);
+
+	ASSERT_EQ(0, vt_vring_fd(&self->dev, VHOST_SET_VRING_CALL, 0, VHOST_FILE_UNBIND));
+	ASSERT_EQ(0, vt_req_submit(self->q, &req));
+	ASSERT_EQ(0, vt_wait_polling(self->q, &u, vt_timeout_ms()));
+	EXPECT_EQ(21, req.used_len);
+	EXPECT_EQ(0, vt_event_count(self->q->call, 0));
+	ASSERT_EQ(0, vt_vring_fd(&self->dev, VHOST_SET_VRING_CALL, 0, self->q->call));
+	EXPECT_EQ(0, vt_good(self->q));
+}
+
+/* E05 */
+TEST_F(notify, no_err_fd)
+{
+	ASSERT_EQ(0, vt_vring_fd(&self->dev, VHOST_SET_VRING_ERR, 0, VHOST_FILE_UNBIND));
+	vt_add_head(self->q, 0xffff);
+	vt_publish(self->q);
+	vt_kick(self->q);
+	EXPECT_EQ(0, vt_detach(&self->dev));
+	EXPECT_EQ(0, vt_event_count(self->q->err, 0));
+	ASSERT_EQ(0, vt_vring_reset(&self->dev, 0, 0));
+	ASSERT_EQ(0, vt_attach(&self->dev, vt_disk.fd));
+	EXPECT_EQ(0, vt_good(self->q));
+}
+
+/* E05: the call eventfd changes under load; every completion is told to one of them */
+TEST_F(notify, call_fd_replaced)
+{
+	struct vt_queue *q = self->q;
+	int other = eventfd(0, EFD_NONBLOCK), first = q->call;
+
+	ASSERT_LE(0, other);
+	for (int i = 0; i < 100; i++) {
+		struct vt_req req = cheap(self->data);
+
+		ASSERT_EQ(0, vt_req_submit(q, &req));
+		q->call = i & 1 ? first : other;
+		ASSERT_EQ(0, vt_vring_fd(&self->dev, VHOST_SET_VRING_CALL, 0, q->call));
+		/* told through the one before: then the entry is there already */
+		ASSERT_EQ(0, vt_req_wait(q, &req));
+	}
+	ASSERT_EQ(0, vt_vring_fd(&self->dev, VHOST_SET_VRING_CALL, 0, first));
+	q->call = first;
+	close(other);
+}
+
+/* E05 */
+TEST_F(notify, kick_fd_replaced)
+{
+	struct vt_queue *q = self->q;
+	struct vt_req req = cheap(self->data);
+	int other = eventfd(0, EFD_NONBLOCK), first = q->kick;
+
+	ASSERT_LE(0, other);
+	ASSERT_EQ(0, vt_vring_fd(&self->dev, VHOST_SET_VRING_KICK, 0, other));
+	q->kick = other;
+	EXPECT_EQ(0, vt_good(q));
+
+	/* unbound: a kick is nobody's; what was written is seen when it is bound again */
+	ASSERT_EQ(0, vt_vring_fd(&self->dev, VHOST_SET_VRING_KICK, 0, VHOST_FILE_UNBIND));
+	ASSERT_EQ(0, vt_req_add(q, &req));
+	vt_publish(q);
+	vt_kick(q);
+	ASSERT_EQ(0, vt_vring_fd(&self->dev, VHOST_SET_VRING_KICK, 0, other));
+	EXPECT_EQ(0, vt_req_wait(q, &req));
+
+	ASSERT_EQ(0, vt_vring_fd(&self->dev, VHOST_SET_VRING_KICK, 0, first));
+	q->kick = first;
+	EXPECT_EQ(0, vt_good(q));
+	close(other);
+}
+
+/* E06: two queues that never run dry; the slower gets a third of its fair half */
+TEST_F(notify, fairness)
+{
+	unsigned int done[2] = {}, depth = 64;
+	struct vt_req req[2][64];
+	struct vt_dev dev;
+	uint64_t data;
+	int64_t end;
+
+	setup(_metadata, &dev, variant->features, 2);
+	data = vt_alloc(&dev.mem, 4096);
+	for (unsigned int i = 0; i < 2 * depth; i++) {
+		req[i % 2][i / 2] = cheap(data);
+		ASSERT_EQ(0, vt_req_submit(&dev.q[i % 2], &req[i % 2][i / 2]));
+	}
+	end = vt_now_ms() + 1000;
+	while (vt_now_ms() < end) {
+		for (int i = 0; i < 2; i++) {
+			struct vt_queue *q = &dev.q[i];
+			struct vt_used u;
+			int r;
+
+			while ((r = vt_used_get(q, &u)) == 1) {
+				done[i]++;
+				for (unsigned int j = 0; j < depth; j++)
+					if (req[i][j].done)
+						ASSERT_EQ(0, vt_req_add(q, &req[i][j]));
+			}
+			ASSERT_EQ(0, r);
+			vt_publish(q);
+			vt_kick_needed(q);
+		}
+	}
+	EXPECT_LT(0.3 / 2 * (done[0] + done[1]), done[0]);
+	EXPECT_LT(0.3 / 2 * (done[0] + done[1]), done[1]);
+	EXPECT_EQ(0, vt_detach(&dev));
+	vt_dev_fini(&dev);
+}
+
+VT_TEST_MAIN
