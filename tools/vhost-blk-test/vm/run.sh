@@ -7,7 +7,7 @@
 set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
-packages=(busybox-static cpio kmod qemu-system-x86 iproute2 util-linux coreutils)
+packages=(busybox-static cpio iproute2 kmod qemu-system-x86)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 top=$(cd "$here/../../.." && pwd -P)
@@ -84,7 +84,10 @@ parse_args() {
 	shares=() disks=()
 	while (($#)); do
 		case $1 in
-		--packages) printf '%s\n' "${packages[@]}"; exit 0 ;;
+		--packages)
+			{ printf '%s\n' "${packages[@]}"; "$here/../guest/mkinitramfs.sh" --packages; } | sort -u
+			exit 0
+			;;
 		-h | --help) usage; exit 0 ;;
 		--nested) nested=1; shift; continue ;;
 		--) shift; break ;;
@@ -246,7 +249,7 @@ choose_accel() {
 kept_paths() {
 	local dir
 
-	for dir in "$top" "$kernel" "$([[ $module == none ]] || dirname "$module")" "${PWD:-/}"; do
+	for dir in "$top" "$kernel" "$([[ $module == none ]] || dirname "$module")" "$PWD" "$@"; do
 		[[ $dir != /tmp/* ]] || printf '%s\n' "$dir"
 	done | sort -u
 }
@@ -254,11 +257,14 @@ kept_paths() {
 # A share that holds the path of an array element must not read "keep=()" wrong:
 # declare -p output is shell syntax, so stage2.sh can source it as it is.
 write_conf() {
-	local deadline=$1 home=$HOME keep disk_count=${#disks[@]}
+	local deadline=$1 home=$HOME keep disk_count=${#disks[@]} guest=''
 
-	mapfile -t keep < <(kept_paths)
+	# What guests inside boot from is made here: the cache in there is thrown away.
+	if ((nested)); then guest=$("$here/../guest/mkinitramfs.sh" "$kernel") || die "no files for guests"; fi
+
+	mapfile -t keep < <(kept_paths "$guest")
 	{
-		declare -p top home release kernel module preload keep shares deadline
+		declare -p top home release kernel guest module preload keep shares deadline
 		echo "disks=$disk_count"
 	} >"$ctl/conf"
 	cp "$here/stage2.sh" "$ctl/stage2.sh"

@@ -11,7 +11,7 @@ set -u
 ctl=/run/vm/ctl
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # run.sh writes these into conf.
-top='' home='' release='' kernel='' module='' deadline=0 disks=0
+top='' home='' release='' kernel='' guest='' module='' deadline=0 disks=0
 preload=() keep=() shares=()
 # shellcheck source=/dev/null
 . "$ctl/conf"
@@ -114,7 +114,7 @@ run_command() {
 	(
 		cd "$top" || exit 126
 		exec env -i LC_ALL=C PATH="$PATH" HOME="$home" TERM=dumb USER=root LOGNAME=root \
-			VHOST_BLK_VM=1 setsid -w "${cmd[@]}" </dev/null
+			VHOST_BLK_VM=1 VHOST_BLK_KERNEL="$kernel" VHOST_BLK_GUEST="$guest" setsid -w "${cmd[@]}" </dev/null
 	) >/run/vm/output 2>&1
 	rc=$?
 	# A daemon of the command may hold the pipe open: do not wait for it long.

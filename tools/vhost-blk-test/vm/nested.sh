@@ -1,0 +1,218 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck disable=SC2034 # used by the scripts that source this
+#
+# For scripts that run inside the test host (run.sh --nested): back ends, test
+# guests on them and their monitor. To be sourced.
+#
+# DEVICE=virtio-blk-pci runs the same with QEMU's own engine, without the module.
+
+nested_vm=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+top=$(cd "$nested_vm/../../.." && pwd -P)
+DEVICE=${DEVICE-vhost-blk-pci}
+plugin=$top/tools/qemu/build/vhost-blk.so
+work=$(mktemp -d)
+qemu=
+tap_nr=0
+tap_failed=0
+
+bail_out() {
+	echo "Bail out! $*"
+	exit 1
+}
+
+# result STATUS NAME: one TAP line
+result() {
+	tap_nr=$((tap_nr + 1))
+	if [[ $1 -eq 0 ]]; then
+		echo "ok $tap_nr - $2"
+	else
+		echo "not ok $tap_nr - $2"
+		tap_failed=1
+	fi
+}
+
+# check NAME COMMAND...: one TAP line, and what the command printed if it failed
+check() {
+	local name=$1 rc=0
+
+	shift
+	"$@" >"$work/check.log" 2>&1 || rc=$?
+	result "$rc" "$name"
+	((rc == 0)) || tail -n 40 "$work/check.log" | sed 's/^/# /'
+	return "$rc"
+}
+
+# until_true SECONDS COMMAND...: for state without an event to wait for
+until_true() {
+	local end=$((SECONDS + $1))
+
+	shift
+	until "$@" >"$work/attempt.log" 2>&1; do
+		((SECONDS < end)) || {
+			cat "$work/attempt.log"
+			return 1
+		}
+		sleep 0.05
+	done
+}
+
+nested_init() {
+	[[ ${VHOST_BLK_VM-} && ${VHOST_BLK_GUEST-} ]] ||
+		bail_out "start this with tools/vhost-blk-test/vm/run.sh --nested -- $0"
+	[[ -c /dev/kvm ]] || bail_out "no /dev/kvm in the test host"
+	if [[ $DEVICE == vhost-blk-pci ]]; then
+		[[ -r $plugin ]] || bail_out "no $plugin: run tools/qemu/build-plugin.sh"
+		[[ -c /dev/vhost-blk ]] || bail_out "no /dev/vhost-blk: is the module loaded?"
+	fi
+	trap nested_exit EXIT
+}
+
+nested_exit() {
+	[[ -z $qemu ]] || kill -KILL "$qemu" 2>/dev/null
+	rm -rf "$work"
+}
+
+# null_blk_create NAME MIB [ATTRIBUTE=VALUE...]: memory-backed unless told otherwise
+null_blk_create() {
+	local dir=/sys/kernel/config/nullb/$1 item
+
+	modprobe null_blk nr_devices=0 || return
+	mkdir "$dir" || return
+	echo 1 >"$dir/memory_backed"
+	echo "$2" >"$dir/size"
+	for item in "${@:3}"; do
+		echo "${item#*=}" >"$dir/${item%%=*}" || return
+	done
+	echo 1 >"$dir/power" || return
+	# Before 6.1 the disk does not take the directory's name.
+	null_blk=/dev/$1
+	[[ -b $null_blk ]] || null_blk=/dev/nullb$(<"$dir/index")
+	[[ -b $null_blk ]]
+}
+
+null_blk_remove() {
+	echo 0 >"/sys/kernel/config/nullb/$1/power"
+	rmdir "/sys/kernel/config/nullb/$1"
+}
+
+# qemu_start NAME DISK QEMU-ARGUMENT...: QEMU in the background with DISK as the
+# device under test. Sets qemu; output in $work/NAME.err, serial line in
+# $work/NAME.serial, monitor at the other end of $qmp_in and $qmp_out.
+qemu_start() {
+	local name=$1 disk=$2 base=$work/$1 load=()
+
+	shift 2
+	[[ $DEVICE != vhost-blk-pci ]] || load=(-plugin "$plugin")
+	serial=$base.serial
+	: >"$serial"
+	rm -f "$base.qmp.in" "$base.qmp.out"
+	mkfifo "$base.qmp.in" "$base.qmp.out"
+	exec {qmp_in}<>"$base.qmp.in" {qmp_out}<>"$base.qmp.out"
+	qemu-system-x86_64 "${load[@]}" -accel kvm -cpu host -nodefaults -no-user-config -display none \
+		-chardev "file,id=serial,path=$serial" -serial chardev:serial \
+		-chardev "pipe,id=qmp,path=$base.qmp" -mon chardev=qmp,mode=control \
+		-drive "if=none,id=d0,file=$disk,format=raw,cache=none,aio=native" \
+		-device "$DEVICE,drive=d0,id=disk0,serial=${serial_number-test}${device_options:+,$device_options}" \
+		"$@" </dev/null >"$base.err" 2>&1 {qmp_in}>&- {qmp_out}>&- &
+	qemu=$!
+}
+
+# guest_start NAME DISK SCRIPT [KEY=VALUE...]: a test guest that runs guest/SCRIPT.sh
+guest_start() {
+	local name=$1 disk=$2 append="console=ttyS0 panic=-1 quiet mitigations=off guest=$3" word
+
+	for word in "${@:4}"; do append+=" guest.$word"; done
+	# shellcheck disable=SC2054 # QEMU separates options by commas
+	qemu_start "$name" "$disk" -M "${machine-pc}" -smp "${guest_cpus-1}" -m 256 \
+		-kernel "$(echo "$VHOST_BLK_KERNEL"/boot/vmlinuz-*)" -initrd "$VHOST_BLK_GUEST/initrd" \
+		-append "$append" \
+		-drive "if=none,id=tools,file=$VHOST_BLK_GUEST/tools.img,format=raw,readonly=on,file.locking=off" \
+		-device virtio-blk-pci,drive=tools,serial=tools
+}
+
+# await REGEX SECONDS [COUNT]: until that many lines on the serial line match, or
+# QEMU ends, or time is up
+await() {
+	local fd tail rc=0
+
+	exec {fd}< <(exec tail -n +1 -s 0.1 --pid="$qemu" -f "$serial" 2>/dev/null)
+	tail=$!
+	timeout "$2" grep -a -m "${3-1}" -E "$1" <&"$fd" >"$work/await" || rc=$?
+	kill "$tail" 2>/dev/null
+	exec {fd}<&-
+	[[ $rc -ne 124 && $(wc -l <"$work/await") -ge ${3-1} ]] && return
+	echo "no '$1' from the guest within $2 s; its last lines:"
+	tail -n 12 "$serial" | tr -d '\r'
+	tail -n 5 "${serial%.serial}.err"
+	return 1
+}
+
+# qmp JSON: send a command, print its answer, fail if that is an error
+qmp() {
+	local line end=$((SECONDS + 20))
+
+	echo "$1" >&"$qmp_in"
+	while ((SECONDS < end)) && kill -0 "$qemu" 2>/dev/null; do
+		read -r -t 1 -u "$qmp_out" line || continue
+		case $line in
+		'{"return"'*) echo "$line"; return 0 ;;
+		'{"error"'*) echo "$line"; return 1 ;;
+		esac
+	done
+	echo "no answer from QEMU's monitor to $1; QEMU says:"
+	cat "${serial%.serial}.err"
+	return 1
+}
+
+qmp_connect() {
+	qmp '{"execute":"qmp_capabilities"}'
+}
+
+# engine_is vhost|qemu: which one serves the device under test
+engine_is() {
+	local answer
+
+	[[ $DEVICE == vhost-blk-pci ]] || return 0
+	answer=$(qmp '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/disk0","property":"engine"}}')
+	echo "engine: $answer"
+	cat "${serial%.serial}.err"
+	[[ $answer == *"\"$1\""* ]]
+}
+
+# qemu_wait SECONDS: QEMU ends by itself in time, with status 0
+qemu_wait() {
+	local rc=0
+
+	if ! timeout "$1" tail --pid="$qemu" -s 0.05 -f /dev/null; then
+		echo "QEMU is still there after $1 s; the guest's last lines:"
+		tail -n 5 "$serial" | tr -d '\r'
+		kill -KILL "$qemu"
+		rc=1
+	fi
+	wait "$qemu" || { echo "QEMU's status is $?"; cat "${serial%.serial}.err"; rc=1; }
+	qemu_forget
+	return "$rc"
+}
+
+qemu_kill() {
+	[[ $qemu ]] || return 0
+	kill -KILL "$qemu"
+	wait "$qemu" 2>/dev/null
+	qemu_forget
+}
+
+qemu_forget() {
+	qemu=
+	exec {qmp_in}>&- {qmp_out}<&-
+}
+
+# No request that was submitted to DISK is still in flight.
+idle() {
+	[[ $(<"/sys/block/${1#/dev/}/inflight") =~ ^\ *0\ +0$ ]]
+}
+
+# A claim for the whole device, as mkfs or mount makes it (perl: O_EXCL is 0200).
+opens_exclusively() {
+	perl -e 'use Fcntl; sysopen(my $f, $ARGV[0], O_RDWR | O_EXCL) or die "$ARGV[0]: $!\n"' "$1"
+}
