@@ -50,8 +50,9 @@ FIXTURE_SETUP(io)
 
 FIXTURE_TEARDOWN(io)
 {
-	for (unsigned int i = 0; i < self->dev.nr_queues; i++)
+	for (unsigned int i = 0; i < self->dev.nr_queues; i++) {
 		EXPECT_EQ(0, vt_queue_idle(&self->dev.q[i]));
+	}
 	EXPECT_EQ(0, vt_detach(&self->dev));
 	vt_dev_fini(&self->dev);
 }
@@ -227,8 +228,9 @@ TEST_F(io, queue_depth)
 		}
 		vt_publish(q);
 		vt_kick(q);
-		while (q->inflight)
+		while (q->inflight) {
 			ASSERT_EQ(0, vt_wait(q, &u));
+		}
 		for (n = 0; n < max; n++) {
 			ASSERT_EQ(true, req[n].done);
 			ASSERT_EQ(VIRTIO_BLK_S_OK, req[n].status);

@@ -281,8 +281,9 @@ TEST_F(layout, all_segments_over_region_boundary)
 	vt_in(self->c, self->status, 1);
 	RUN_OK(1);
 	ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_IN, 80, self->data, VT_SEG_MAX * 512));
-	for (unsigned int i = 0; i < VT_SEG_MAX; i++)
+	for (unsigned int i = 0; i < VT_SEG_MAX; i++) {
 		ASSERT_EQ(-1, vt_check(self->p + i * 512, 512, 5, 80));
+	}
 }
 
 /* B06: memory above 4 GiB that is no neighbour of any other */
@@ -350,8 +351,9 @@ TEST_F(layout, same_pages_by_two_requests)
 	}
 	vt_publish(self->q);
 	vt_kick(self->q);
-	while (self->q->inflight)
+	while (self->q->inflight) {
 		ASSERT_EQ(0, vt_wait(self->q, &u));
+	}
 	EXPECT_EQ(VIRTIO_BLK_S_OK, req[0].status);
 	EXPECT_EQ(VIRTIO_BLK_S_OK, req[1].status);
 	EXPECT_EQ(-1, vt_check(self->p, 4096, 9, 112));
@@ -372,8 +374,9 @@ TEST_F(layout, same_buffer_by_two_requests)
 	}
 	vt_publish(self->q);
 	vt_kick(self->q);
-	while (self->q->inflight)
+	while (self->q->inflight) {
 		ASSERT_EQ(0, vt_wait(self->q, &u));
+	}
 	EXPECT_EQ(-1, vt_check(self->p, 4096, 10, 120));
 }
 

@@ -150,8 +150,9 @@ TEST_F(notify, coalescing)
 		}
 		vt_publish(q);
 		vt_kick(q);
-		for (int i = 0; i < 64; i++)
+		for (int i = 0; i < 64; i++) {
 			ASSERT_EQ(0, vt_wait(q, &u));
+		}
 	}
 	for (int i = 0; i < 64; i++)
 		vt_kick(q);
@@ -313,8 +314,9 @@ TEST_F(notify, fairness)
 			while ((r = vt_used_get(q, &u)) == 1) {
 				done[i]++;
 				for (unsigned int j = 0; j < depth; j++)
-					if (req[i][j].done)
+					if (req[i][j].done) {
 						ASSERT_EQ(0, vt_req_add(q, &req[i][j]));
+					}
 			}
 			ASSERT_EQ(0, r);
 			vt_publish(q);

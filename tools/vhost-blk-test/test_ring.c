@@ -425,10 +425,12 @@ TEST_F(wrap, many_requests)
 		}
 		vt_publish(q);
 		vt_kick_needed(q);
-		for (int i = 0; i < NUM; i++, done++)
+		for (int i = 0; i < NUM; i++, done++) {
 			ASSERT_EQ(0, vt_wait(q, &u));
-		for (int i = 0; i < NUM; i++)
+		}
+		for (int i = 0; i < NUM; i++) {
 			ASSERT_EQ(21, req[i].used_len);
+		}
 	}
 }
 
@@ -454,11 +456,13 @@ TEST_F(wrap, in_flight)
 		}
 		vt_publish(q);
 		vt_kick(q);
-		while (q->inflight)
+		while (q->inflight) {
 			ASSERT_EQ(0, vt_wait(q, &u));
+		}
 	}
-	for (int i = 0; i < NUM; i++)
+	for (int i = 0; i < NUM; i++) {
 		EXPECT_EQ(-1, vt_check(vt_ptr(&self->dev.mem, req[i].data), 512, 11, 2 * i));
+	}
 	EXPECT_EQ(NUM + NUM / 2, (uint16_t)q->used->idx);
 }
 

@@ -113,6 +113,7 @@ static int null_configure(const char *name, const struct vt_null_opts *o)
 	r = r ?: null_set(name, "blocksize", o->lbs ?: 512);
 	r = r ?: null_set(name, "memory_backed", !o->volatile_data);
 	r = r ?: null_set(name, "submit_queues", o->nr_queues ?: 1);
+	r = r ?: null_set(name, "hw_queue_depth", o->depth ?: 64);
 	if (o->cache_mib)
 		r = r ?: null_set(name, "cache_size", o->cache_mib);
 	r = r ?: null_set(name, "irqmode", o->delay_ns ? 2 : 1);
@@ -286,24 +287,29 @@ int vt_exclusive(const struct vt_bdev *bdev)
 	return 0;
 }
 
+int vt_inflight(const struct vt_bdev *bdev)
+{
+	int reads = 0, writes = 0, n;
+	char path[96];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/inflight", bdev->name);
+	f = fopen(path, "re");
+	if (!f)
+		return -errno;
+	n = fscanf(f, "%d %d", &reads, &writes);
+	fclose(f);
+	return n == 2 ? reads + writes : -EINVAL;
+}
+
 int vt_inflight_wait(const struct vt_bdev *bdev, unsigned int nr)
 {
 	int64_t end = vt_now_ms() + vt_timeout_ms();
-	unsigned int reads, writes;
-	char path[96];
-	FILE *f;
-	int n;
 
-	snprintf(path, sizeof(path), "/sys/block/%s/inflight", bdev->name);
-	do {
-		f = fopen(path, "re");
-		if (!f)
-			return -errno;
-		n = fscanf(f, "%u %u", &reads, &writes);
-		fclose(f);
-		if (n == 2 && reads + writes >= nr)
-			return 0;
+	while (vt_inflight(bdev) < (int)nr) {
+		if (vt_now_ms() > end)
+			return -ETIMEDOUT;
 		usleep(1000);
-	} while (vt_now_ms() < end);
-	return -ETIMEDOUT;
+	}
+	return 0;
 }

@@ -235,6 +235,19 @@ int vt_wait_polling(struct vt_queue *q, struct vt_used *u, int timeout_ms)
 	return -ETIMEDOUT;
 }
 
+int vt_fetched_wait(struct vt_queue *q)
+{
+	int64_t end = vt_now_ms() + vt_timeout_ms();
+
+	/* It says where it wants the next kick just before it goes to sleep. */
+	while (*vt_avail_event(q) != q->avail_idx) {
+		if (vt_now_ms() > end)
+			return -ETIMEDOUT;
+		usleep(1000);
+	}
+	return 0;
+}
+
 int vt_queue_idle(struct vt_queue *q)
 {
 	if (q->inflight)

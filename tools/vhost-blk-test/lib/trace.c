@@ -81,8 +81,9 @@ int vt_trace_read(struct vt_trace *trace, struct vt_trace_count *count)
 		count_line(count, rwbs, nr_sectors, ++position);
 	}
 	fclose(f);
-	/* Start afresh for the next read. */
-	return trace_set(trace, "trace", "\n");
+	/* Start afresh for the next read: opening it for writing is enough. */
+	f = fopen(path, "we");
+	return f ? fclose(f) : -errno;
 }
 
 void vt_trace_stop(struct vt_trace *trace)

@@ -167,6 +167,8 @@ int vt_wait(struct vt_queue *q, struct vt_used *u);
 int vt_wait_polling(struct vt_queue *q, struct vt_used *u, int timeout_ms);
 /* Events counted since the last call; waits up to @timeout_ms for the first. */
 uint64_t vt_event_count(int eventfd, int timeout_ms);
+/* Wait until the device has fetched all that was published (EVENT_IDX). */
+int vt_fetched_wait(struct vt_queue *q);
 /* No request may be in flight and nothing be left in the used ring. */
 int vt_queue_idle(struct vt_queue *q);
 
@@ -284,6 +286,7 @@ struct vt_null_opts {
 	unsigned int cache_mib;	/* volatile write cache, 0: none */
 	unsigned long delay_ns;	/* time a request takes, 0: none */
 	unsigned int nr_queues;	/* 0: 1 */
+	unsigned int depth;	/* requests it takes at once per queue, 0: 64 */
 	bool volatile_data;	/* do not keep what is written */
 };
 
@@ -306,7 +309,9 @@ int vt_write_file(const char *path, const char *value);
 int vt_read_long(const char *path, long *value);
 /* Load a kernel module that may be built in. */
 int vt_modprobe(const char *module, const char *args);
-/* Wait until the block device has at least @nr requests in flight. */
+/* Requests that the block device has in flight. */
+int vt_inflight(const struct vt_bdev *bdev);
+/* Wait until they are at least @nr. */
 int vt_inflight_wait(const struct vt_bdev *bdev, unsigned int nr);
 /* 0 if nobody else holds the block device, else -EBUSY. */
 int vt_exclusive(const struct vt_bdev *bdev);
