@@ -14,6 +14,9 @@
 # Exit: 0; 1 with a message that says what to do.
 set -euo pipefail
 
+# Called by make: W=1 and the like are for the module, not for vhost.c.
+unset MAKEFLAGS MFLAGS
+
 die() {
 	echo "vhost_blk: $*" >&2
 	exit 1

@@ -25,6 +25,29 @@ static inline bool vhost_blk_work_queue(struct vhost_virtqueue *vq,
 	return true;
 #endif
 }
+
+/* Publish used entries and signal; newer cores can batch them in order as well. */
+static inline void vhost_blk_add_used_and_signal_n(struct vhost_virtqueue *vq,
+						   struct vring_used_elem *heads,
+						   unsigned int count)
+{
+#ifdef HAVE_VHOST_ADD_USED_NHEADS
+	vhost_add_used_and_signal_n(vq->dev, vq, heads, NULL, count);
+#else
+	vhost_add_used_and_signal_n(vq->dev, vq, heads, count);
+#endif
+}
+
+/* VHOST_NEW_WORKER and the like, under dev.mutex. */
+static inline long vhost_blk_worker_ioctl(struct vhost_dev *dev, unsigned int cmd,
+					  void __user *argp)
+{
+#ifdef HAVE_VHOST_WORKER_IOCTL
+	return vhost_worker_ioctl(dev, cmd, argp);
+#else
+	return -ENOIOCTLCMD;
+#endif
+}
 #endif /* _VHOST_H */
 
 #endif /* _VHOST_BLK_COMPAT_H */

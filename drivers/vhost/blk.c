@@ -7,12 +7,14 @@
  * fetches requests from a vring and one that returns them.
  */
 #include <linux/blkdev.h>
+#include <linux/kthread.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/vhost.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <uapi/linux/virtio_blk.h>
 
 #include "vhost.h"
@@ -49,6 +51,7 @@
  * @in_pass:   the worker is in a pass over this vring and reaps at its end
  * @done:      requests to reap
  * @done_work: reaps them on the worker
+ * @orphan_work: reaps them when the worker is gone
  */
 struct vhost_blk_vq {
 	struct vhost_virtqueue vq;
@@ -58,6 +61,7 @@ struct vhost_blk_vq {
 	bool in_pass;
 	struct llist_head done;
 	struct vhost_work done_work;
+	struct work_struct orphan_work;
 };
 
 /**
@@ -127,8 +131,10 @@ void vhost_blk_req_done(struct vhost_blk_req *req)
 	 * llist_add() is a full barrier: either this sees the end of the pass,
 	 * or the reap at its end sees the request. Both is harmless.
 	 */
-	if (llist_add(&req->done, &bvq->done) && !READ_ONCE(bvq->in_pass))
-		vhost_blk_work_queue(&bvq->vq, &bvq->done_work);
+	if (!llist_add(&req->done, &bvq->done) || READ_ONCE(bvq->in_pass))
+		return;
+	if (!vhost_blk_work_queue(&bvq->vq, &bvq->done_work))
+		queue_work(system_unbound_wq, &bvq->orphan_work);
 }
 
 /* Start what the guest asked for. Return: payload bytes, for the pass's weight. */
@@ -182,7 +188,7 @@ static void vhost_blk_reap(struct vhost_blk_vq *bvq)
 	}
 	if (!nr)
 		return;
-	vhost_add_used_and_signal_n(vq->dev, vq, vq->heads, nr);
+	vhost_blk_add_used_and_signal_n(vq, vq->heads, nr);
 	if (!bvq->inflight)
 		wake_up(&to_vhost_blk(bvq)->drain_wait);
 }
@@ -194,6 +200,20 @@ static void vhost_blk_handle_done(struct vhost_work *work)
 	mutex_lock(&bvq->vq.mutex);
 	vhost_blk_reap(bvq);
 	mutex_unlock(&bvq->vq.mutex);
+}
+
+/*
+ * A worker that is a thread of the owner dies with it, while I/O is still in
+ * flight. The device keeps the owner's mm until it is cleaned up.
+ */
+static void vhost_blk_handle_orphans(struct work_struct *work)
+{
+	struct vhost_blk_vq *bvq = container_of(work, struct vhost_blk_vq, orphan_work);
+	struct mm_struct *mm = bvq->vq.dev->mm;
+
+	kthread_use_mm(mm);
+	vhost_blk_handle_done(&bvq->done_work);
+	kthread_unuse_mm(mm);
 }
 
 /* Fetch and start requests until the vring is empty, broken or has had its share. */
@@ -292,6 +312,7 @@ static void vhost_blk_stop(struct vhost_blk *blk)
 	vhost_dev_flush(&blk->dev);
 
 	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
+		flush_work(&blk->bvqs[i].orphan_work);
 		kvfree(blk->bvqs[i].slots);
 		blk->bvqs[i].slots = NULL;
 		blk->bvqs[i].queue.bdev = NULL;
@@ -448,7 +469,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 	return 0;
 }
 
-static long vhost_blk_reset_owner(struct vhost_blk *blk)
+static long vhost_blk_reset_owner(struct vhost_blk *blk, void __user *argp)
 {
 	struct vhost_iotlb *umem = vhost_dev_reset_owner_prepare();
 	unsigned int i;
@@ -510,6 +531,8 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 {
 	long ret = vhost_dev_ioctl(&blk->dev, cmd, argp);
 
+	if (ret == -ENOIOCTLCMD)
+		ret = vhost_blk_worker_ioctl(&blk->dev, cmd, argp);
 	if (ret == -ENOIOCTLCMD && vhost_blk_is_vring_ioctl(cmd))
 		return vhost_vring_ioctl(&blk->dev, cmd, argp);
 	/* A pass that is under way may have used what was replaced. */
@@ -517,30 +540,30 @@ static long vhost_blk_core_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	return ret;
 }
 
-static long vhost_blk_owner_ioctl(struct vhost_blk *blk, unsigned int cmd,
-				  void __user *argp)
+static const struct {
+	unsigned int cmd;
+	long (*fn)(struct vhost_blk *blk, void __user *argp);
+} vhost_blk_owner_ioctls[] = {
+	{ VHOST_BLK_SET_BACKEND, vhost_blk_set_backend },
+	{ VHOST_BLK_SET_SERIAL, vhost_blk_set_serial },
+	{ VHOST_SET_FEATURES, vhost_blk_set_features },
+	{ VHOST_RESET_OWNER, vhost_blk_reset_owner },
+};
+
+static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int cmd,
+				   void __user *argp)
 {
+	unsigned int i;
 	long ret;
 
 	lockdep_assert_held(&blk->dev.mutex);
-	if (cmd == VHOST_SET_OWNER)
-		return vhost_dev_set_owner(&blk->dev);
-	ret = vhost_dev_check_owner(&blk->dev);
-	if (ret)
-		return ret;
-
-	switch (cmd) {
-	case VHOST_BLK_SET_BACKEND:
-		return vhost_blk_set_backend(blk, argp);
-	case VHOST_BLK_SET_SERIAL:
-		return vhost_blk_set_serial(blk, argp);
-	case VHOST_SET_FEATURES:
-		return vhost_blk_set_features(blk, argp);
-	case VHOST_RESET_OWNER:
-		return vhost_blk_reset_owner(blk);
-	default:
-		return vhost_blk_core_ioctl(blk, cmd, argp);
+	for (i = 0; i < ARRAY_SIZE(vhost_blk_owner_ioctls); i++) {
+		if (vhost_blk_owner_ioctls[i].cmd != cmd)
+			continue;
+		ret = vhost_dev_check_owner(&blk->dev);
+		return ret ? ret : vhost_blk_owner_ioctls[i].fn(blk, argp);
 	}
+	return vhost_blk_core_ioctl(blk, cmd, argp);
 }
 
 static long vhost_blk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -556,7 +579,7 @@ static long vhost_blk_ioctl(struct file *file, unsigned int cmd, unsigned long a
 		return vhost_blk_query_backend(argp);
 	default:
 		mutex_lock(&blk->dev.mutex);
-		ret = vhost_blk_owner_ioctl(blk, cmd, argp);
+		ret = vhost_blk_locked_ioctl(blk, cmd, argp);
 		mutex_unlock(&blk->dev.mutex);
 		return ret;
 	}
@@ -580,6 +603,7 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 		bvq->vq.handle_kick = vhost_blk_handle_kick;
 		init_llist_head(&bvq->done);
 		vhost_work_init(&bvq->done_work, vhost_blk_handle_done);
+		INIT_WORK(&bvq->orphan_work, vhost_blk_handle_orphans);
 	}
 	vhost_dev_init(&blk->dev, blk->vqs, ARRAY_SIZE(blk->vqs), UIO_MAXIOV,
 		       VHOST_BLK_PASS_REQS, VHOST_BLK_PASS_BYTES, true, NULL);
