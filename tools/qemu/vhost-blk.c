@@ -210,8 +210,8 @@ static BlockDriverState *vhost_blk_host_node(BlockBackend *blk, Error **errp)
     }
     fmt = bdrv_get_format_name(host);
     if (g_strcmp0(fmt, "host_device")) {
-        error_setg(errp, "node '%s' (driver '%s') is not raw on a host block "
-                   "device", bdrv_get_node_name(host), fmt ?: "none");
+        error_setg(errp, "it is not a raw image on a host block device (driver "
+                   "'%s')", fmt ?: "none");
         return NULL;
     }
     if (!(host->open_flags & BDRV_O_NOCACHE)) {
