@@ -1,8 +1,8 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# /init of the test host: mount the machine's root read-only over 9p, put a
-# tmpfs overlay on it, and hand over to stage2.sh. Runs in a busybox initramfs.
+# /init of the test host: mount the machine's root read-only, put a tmpfs
+# overlay on it, and hand over to stage2.sh. Runs in a busybox initramfs.
 # shellcheck shell=dash
 
 # An exit of PID 1 panics and, with panic=-1 and -no-reboot, ends QEMU at once:
@@ -29,15 +29,27 @@ while read -r module; do
 	insmod "$module" || fail "cannot load $module"
 done </modules.order
 
+# User-mode Linux sees the machine's files as they are; a VM has them over 9p.
+um=
+if grep -qw hostfs /proc/filesystems; then um=1; fi
 opts=trans=virtio,version=9p2000.L,msize=512000
-mount -t 9p -o ro,cache=loose,$opts host /low || fail "cannot mount the machine's root over 9p"
+if [ "$um" ]; then
+	mount -t hostfs -o ro,/ host /low
+else
+	mount -t 9p -o ro,cache=loose,$opts host /low
+fi || fail "cannot mount the machine's root"
 mount -t tmpfs -o size=75% up /up || fail "no tmpfs"
 mkdir /up/upper /up/work
 mount -t overlay -o lowerdir=/low,upperdir=/up/upper,workdir=/up/work root /new ||
 	fail "cannot mount the overlay"
 mount -t tmpfs -o mode=755 run /new/run || fail "no tmpfs on /run"
 mkdir -p /new/run/vm/ctl
-mount -t 9p -o cache=none,$opts ctl /new/run/vm/ctl || fail "cannot mount the control share"
+if [ "$um" ]; then
+	ctl=$(sed 's/.*vm_ctl=\([^ ]*\).*/\1/' /proc/cmdline)
+	mount -t hostfs -o "$ctl" ctl /new/run/vm/ctl
+else
+	mount -t 9p -o cache=none,$opts ctl /new/run/vm/ctl
+fi || fail "cannot mount the control share"
 mount --move /proc /new/proc
 mount --move /dev /new/dev
 exec switch_root /new /bin/bash /run/vm/ctl/stage2.sh

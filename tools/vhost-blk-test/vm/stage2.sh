@@ -11,7 +11,7 @@ set -u
 ctl=/run/vm/ctl
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # run.sh writes these into conf.
-top='' home='' release='' kernel='' guest='' module='' deadline=0 disks=0
+top='' home='' release='' kernel='' um=0 guest='' accel='' module='' deadline=0 disks=0
 preload=() keep=() shares=()
 # shellcheck source=/dev/null
 . "$ctl/conf"
@@ -65,8 +65,12 @@ mount_all() {
 	done
 	for i in "${!shares[@]}"; do
 		mkdir -p "${shares[i]}"
-		mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=mmap \
-			"share$i" "${shares[i]}" || fail "cannot mount share ${shares[i]}"
+		if ((um)); then
+			mount -t hostfs -o "${shares[i]}" "share$i" "${shares[i]}"
+		else
+			mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=mmap \
+				"share$i" "${shares[i]}"
+		fi || fail "cannot mount share ${shares[i]}"
 	done
 	ip link set lo up
 }
@@ -81,6 +85,7 @@ bind_modules() {
 load_modules() {
 	local dep
 
+	echo "vm: loading modules" >/dev/kmsg
 	for dep in "${preload[@]}"; do
 		modprobe "$dep" || fail "cannot load $dep"
 	done
@@ -114,7 +119,8 @@ run_command() {
 	(
 		cd "$top" || exit 126
 		exec env -i LC_ALL=C PATH="$PATH" HOME="$home" TERM=dumb USER=root LOGNAME=root \
-			VHOST_BLK_VM=1 VHOST_BLK_KERNEL="$kernel" VHOST_BLK_GUEST="$guest" setsid -w "${cmd[@]}" </dev/null
+			VHOST_BLK_VM=1 VHOST_BLK_KERNEL="$kernel" VHOST_BLK_MODULE="$module" \
+			VHOST_BLK_GUEST="$guest" VHOST_BLK_ACCEL="$accel" setsid -w "${cmd[@]}" </dev/null
 	) >/run/vm/output 2>&1
 	rc=$?
 	# A daemon of the command may hold the pipe open: do not wait for it long.
