@@ -320,27 +320,37 @@ static bool vhost_blk_query(VHostBlk *v, int disk_fd, Error **errp)
 }
 
 /*
+ * Is @fd open on the device that @host is?  Another one must never be written
+ * to.  The node's own fd is the first member of block/file-posix.c's state; if
+ * it were not, this would fail and QEMU would keep the drive.
+ */
+static bool vhost_blk_is_disk(int fd, BlockDriverState *host, Error **errp)
+{
+    struct stat ours, nodes;
+
+    if (fstat(fd, &ours) || fstat(*(int *)host->opaque, &nodes) ||
+        !S_ISBLK(ours.st_mode) || !S_ISBLK(nodes.st_mode) ||
+        ours.st_rdev != nodes.st_rdev) {
+        error_setg(errp, "'%s' is another device than before", host->filename);
+        return false;
+    }
+    return true;
+}
+
+/*
  * Open the device behind @host a second time: the node keeps its fd private.
- * The path may name another device by now, which must never be written to, so
- * compare with the fd.  It is the first member of block/file-posix.c's state,
- * and if it were not, this check would fail and QEMU would keep the drive.
+ * The path may lead elsewhere by now.
  */
 static int vhost_blk_open_disk(VHostBlk *v, BlockDriverState *host,
                                Error **errp)
 {
     int mode = blk_is_writable(VIRTIO_BLK(v)->blk) ? O_RDWR : O_RDONLY;
     int fd = qemu_open(host->filename, mode | O_DIRECT, errp);
-    struct stat ours, nodes;
 
     if (fd < 0) {
         return -1;
     }
-    if (fstat(fd, &ours) || fstat(*(int *)host->opaque, &nodes) ||
-        !S_ISBLK(ours.st_mode) || !S_ISBLK(nodes.st_mode) ||
-        ours.st_rdev != nodes.st_rdev) {
-        error_setg(errp, "'%s' is not the device that the drive was opened "
-                   "from", host->filename);
-    } else if (vhost_blk_query(v, fd, errp)) {
+    if (vhost_blk_is_disk(fd, host, errp) && vhost_blk_query(v, fd, errp)) {
         return fd;
     }
     qemu_close(fd);
@@ -541,8 +551,11 @@ static void vhost_blk_settle_locked(VHostBlk *v)
         }
         break;
     case VHOST_BLK_PAUSED:
-        if (!host || vhost_blk_resume(v, &err) < 0) {
+        /* A drained section may have put another node below the drive. */
+        if (!host || !vhost_blk_is_disk(v->disk_fd, host, &err) ||
+            vhost_blk_resume(v, &err) < 0) {
             vhost_blk_hand_back(v, err);
+            qemu_bh_schedule(v->bh);
         }
         break;
     default:
