@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=dash
 #
-# /init of the test guest: load the modules, mount the tools disk (the one with
-# the serial "tools") as root and go on with rc.sh there.
+# /init of the test guest: load the modules, mount the disk with the serial number
+# that root=serial:... names ("tools" by default) and go on with rc.sh there.
 
 /bin/busybox mkdir -p /proc /sys /dev /new
 /bin/busybox mount -t proc proc /proc
@@ -18,14 +18,24 @@ while read -r module; do
 	insmod "$module" 2>/dev/null
 done </modules.order
 
+root=tools
+mode=ro
+read -r cmdline </proc/cmdline
+for word in $cmdline; do
+	case $word in
+	root=serial:*) root=${word#*:} ;;
+	rw) mode=rw ;;
+	esac
+done
+
 # The disks are probed when the driver's insmod returns.
 for disk in /sys/block/vd*; do
-	if [ "$(cat "$disk/serial")" = tools ]; then
-		mount -t ext4 -o ro "/dev/${disk##*/}" /new
+	if [ "$(cat "$disk/serial")" = "$root" ]; then
+		mount -t ext4 -o "$mode" "/dev/${disk##*/}" /new
 	fi
 done
 if [ ! -e /new/guest/rc.sh ]; then
-	echo "guest: FAIL: no disk with the serial 'tools'"
+	echo "guest: FAIL no disk with the serial number $root to boot from"
 	exit 1
 fi
 for dir in proc sys dev; do

@@ -29,6 +29,16 @@ check() {
 	fi
 }
 
+# disk_by_serial SERIAL: its name
+disk_by_serial() {
+	local dir
+
+	for dir in /sys/block/vd*; do
+		[[ $(<"$dir/serial") != "$1" ]] || { echo "${dir##*/}"; return; }
+	done
+	return 1
+}
+
 # The disk under test is the one that is not the tools disk.
 find_disk() {
 	local dir
@@ -44,9 +54,12 @@ boot() {
 
 	mount -t tmpfs tmp /tmp
 	mount -t tmpfs run /run
-	mkdir -p /tmp/bin
-	/bin/busybox --install -s /tmp/bin
-	PATH=$PATH:/tmp/bin
+	# The tools disk has programs of a few packages only.
+	if [[ -x /bin/busybox ]]; then
+		mkdir /tmp/bin
+		/bin/busybox --install -s /tmp/bin
+		PATH=$PATH:/tmp/bin
+	fi
 	for word in $(</proc/cmdline); do
 		case $word in
 		guest=*) param[script]=${word#*=} ;;
@@ -61,6 +74,8 @@ say "ready ${disk-none}"
 # shellcheck source=/dev/null
 . "/guest/${param[script]}.sh" || failed=1
 sync
+mount -o remount,ro / || say "FAIL root cannot be made read-only"
 say "done $failed"
-# A process that is still in the read of the console must not keep us up.
-poweroff -f
+# Without an init system: power off at once, as poweroff -f does.
+echo o >/proc/sysrq-trigger
+while :; do sleep 60; done

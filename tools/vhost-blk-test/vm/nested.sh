@@ -169,12 +169,12 @@ qmp_connect() {
 	qmp '{"execute":"qmp_capabilities"}'
 }
 
-# engine_is vhost|qemu: which one serves the device under test
+# engine_is vhost|qemu [ID]: which one serves the device under test, or another
 engine_is() {
 	local answer
 
 	[[ $DEVICE == vhost-blk-pci ]] || return 0
-	answer=$(qmp '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/disk0","property":"engine"}}')
+	answer=$(qmp '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/'"${2-disk0}"'","property":"engine"}}')
 	echo "engine: $answer"
 	cat "${serial%.serial}.err"
 	[[ $answer == *"\"$1\""* ]]

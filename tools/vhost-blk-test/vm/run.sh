@@ -254,6 +254,10 @@ choose_accel() {
 	tcg)
 		# Of TCG's CPUs only this one has working virtualization extensions.
 		accel_args=(-accel 'tcg,thread=multi' -cpu 'EPYC,+svm,+npt')
+		# All CPUs read one time stamp counter here, which the kernel cannot
+		# know. Its other clock, the HPET, takes QEMU's big lock at each
+		# reading; on a busy machine the timer interrupt then never ends.
+		append+=" tsc=reliable"
 		if ((nested)); then preload+=(kvm_amd); fi
 		;;
 	*) die "VHOST_BLK_ACCEL is '$accel', not kvm or tcg" ;;
