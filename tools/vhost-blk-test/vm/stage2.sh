@@ -20,6 +20,8 @@ preload=() keep=() shares=()
 # kernels without /dev/port.
 power_off() {
 	printf '\125' | dd of=/dev/port bs=1 seek=244 conv=notrunc 2>/dev/null
+	# User-mode Linux has a poweroff, but no sysrq for it.
+	if ((um)); then busybox poweroff -f; fi
 	echo o >/proc/sysrq-trigger
 	while :; do read -r -t 60 <>/run/vm/never; done
 }
