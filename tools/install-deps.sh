@@ -17,7 +17,8 @@ die() {
 	exit 1
 }
 
-for tool in vhost-blk-test/vm/run.sh vhost-blk-test/demo.sh \
+for tool in vhost-blk-test/vm/run.sh vhost-blk-test/vm/debian-kernel.sh \
+	vhost-blk-test/vm/sanitizer-kernel.sh vhost-blk-test/demo.sh \
 	vhost-blk-test/run-kselftests.sh qemu/build-plugin.sh; do
 	list=$("$here/$tool" --packages) || die "$tool --packages failed"
 	mapfile -t -O "${#packages[@]}" packages < <(tr ' ' '\n' <<<"$list" | sed '/^$/d')

@@ -3,6 +3,8 @@
 #
 # check.sh: build and run every test; what `make check` runs.
 #
+#   KERNELS="6.1 6.12"   kernels to run the kselftests on (default: 6.1 6.12 7.2)
+#
 # Every stage prints TAP. The last line counts all of its results:
 # "N passed, N failed, N skipped". Logs stay in build/check/. Exit: 0 if nothing
 # failed.
@@ -13,6 +15,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 top=$(cd "$here/../.." && pwd -P)
 logs=$top/build/check
 vm=$here/vm/run.sh
+kernels=${KERNELS:-6.1 6.12 7.2}
 passed=0 failed=0 skipped=0
 cd "$top" || exit 1
 rm -rf "$logs"
@@ -50,12 +53,61 @@ finish() {
 	exit
 }
 
+# The module for another release's kernel, built by that release's compiler; the
+# directory goes into a file, for the stage that boots it.
+build_for() {
+	local series=$1 dir
+	echo "1..1"
+	if dir=$("$here/vm/debian-kernel.sh" "$series"); then
+		echo "$dir" >"$logs/kernel-$series"
+		echo "ok 1 module builds for $series with W=1, no warnings"
+	else
+		echo "not ok 1 module builds for $series with W=1, no warnings"
+		return 1
+	fi
+}
+
+build_sanitizer() {
+	local dir
+	echo "1..1"
+	if dir=$("$here/vm/sanitizer-kernel.sh"); then
+		echo "$dir" >"$logs/kernel-sanitizer"
+		echo "ok 1 sanitizer kernel"
+	else
+		echo "not ok 1 sanitizer kernel"
+		return 1
+	fi
+}
+export -f build_for build_sanitizer
+export here logs
+
+# kselftests LABEL [KERNEL_DIR]: the whole suite in a test host.
+kselftests() {
+	local label=$1 args=()
+	[ $# -eq 1 ] || args=(--mem 2048 --kernel "$2" --module "$2/build/drivers/vhost/vhost_blk.ko")
+	stage "kselftests-$label" 900 "$vm" "${args[@]}" --timeout 840 \
+		--log "$logs/kselftests-$label.console" -- "$here/run-kselftests.sh"
+}
+
 stage static 600 "$here/static.sh" || finish
 stage build 1200 "$here/build.sh" || finish
 stage test-host 600 "$here/vm/selftest.sh"
 stage qemu-device 300 "$top/tools/qemu/test_device.sh"
-stage kselftests 900 "$vm" --timeout 840 --log "$logs/kselftests.console" \
-	-- "$here/run-kselftests.sh"
+
+native=$(modinfo -F vermagic drivers/vhost/vhost_blk.ko | cut -d. -f1,2)
+for series in $kernels; do
+	if [ "$series" = "$native" ]; then
+		kselftests "$series"
+	elif stage "build-$series" 1200 bash -c "build_for $series"; then
+		kselftests "$series" "$(cat "$logs/kernel-$series")"
+	fi
+done
+if stage build-sanitizer 2400 bash -c build_sanitizer; then
+	dir=$(cat "$logs/kernel-sanitizer")
+	stage kunit 120 "$vm" --kernel "$dir" --module "$dir/build/drivers/vhost/vhost_blk.ko" \
+		--mem 1536 --timeout 100 --log "$logs/kunit.console" -- "$here/kunit.sh"
+	kselftests sanitizer "$dir"
+fi
 stage guest 900 "$vm" --nested --timeout 840 --log "$logs/guest.console" \
 	-- "$here/test_guest.sh"
 stage kill 1200 "$vm" --nested --timeout 1140 --log "$logs/kill.console" \

@@ -3,12 +3,12 @@
 #
 # kselftest: loading and unloading vhost_blk.ko, in TAP. Runs as root on a
 # machine (or test host) that can do without the module for a moment.
-#   VHOST_BLK_KO=FILE   the module (default: the one just built, else modprobe's)
+#   VHOST_BLK_MODULE=FILE   the module (default: the one just built, else modprobe's)
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-ko=${VHOST_BLK_KO:-$here/../../drivers/vhost/vhost_blk.ko}
+ko=${VHOST_BLK_MODULE:-$here/../../drivers/vhost/vhost_blk.ko}
 dev=/dev/vhost-blk
 nr=0
 failed=0
