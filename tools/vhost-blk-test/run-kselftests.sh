@@ -74,7 +74,7 @@ kernel_splats() {
 
 # One program: its points, and one more for how it ended and what the kernel said.
 run_program() {
-	local program=$1 name before status=0 first=$nr what=
+	local program=$1 name before status=0 first=$nr start=$SECONDS what=
 
 	name=$(basename "$program")
 	before=$(kernel_splats)
@@ -96,6 +96,7 @@ run_program() {
 	else
 		point "ok $((nr + 1)) $name: ended well"
 	fi
+	echo "# $name: $((SECONDS - start)) s"
 }
 
 state=$(mktemp)

@@ -423,6 +423,14 @@ TEST_F(disk, out_of_order)
 	EXPECT_EQ(VIRTIO_BLK_S_OK, fast.status);
 }
 
+/* A03: more than the module submits at once */
+TEST_F(disk, sixteen_mib)
+{
+	ASSERT_EQ(0, vt_attach(&self->dev, vt_disk.fd));
+	big(_metadata, &self->dev, 16 * VT_MIB, 0);
+	big(_metadata, &self->dev, 12 * VT_MIB, 64 * 1024);
+}
+
 /* Block devices of other kinds than null_blk */
 TEST_F(disk, scsi_debug)
 {

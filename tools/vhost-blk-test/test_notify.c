@@ -173,44 +173,53 @@ TEST_F(notify, attach_kicks)
 	EXPECT_EQ(21, req.used_len);
 }
 
-static void spin(unsigned int n)
+static int64_t now_ns(void)
 {
-	for (volatile unsigned int i = 0; i < n; i++)
-		;
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
 /*
- * E04: publish at every moment around the one where the worker goes to sleep,
- * and kick only when told to. A wakeup lost on either side stalls the ring.
+ * E04: publish one request a varying moment after another, all through the time
+ * that the first one takes: so also when the worker has found the ring empty
+ * and not yet asked for a kick. Kick only when told to: a wakeup that is lost on
+ * either side stalls the ring.
  */
-TEST_F_TIMEOUT(notify, lost_wakeup, 120)
+static void two_apart(struct __test_metadata *_metadata, FIXTURE_DATA(notify) *self,
+		      unsigned int n, bool asleep)
 {
-	unsigned int n = vt_loops(20000);
+	int64_t start, end, took = 10000;
 	struct vt_queue *q = self->q;
-	struct vt_req req;
+	struct vt_req req[2];
 	struct vt_used u;
-	int64_t end;
-	int r;
+	int r = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
-		req = cheap(self->data);
-		ASSERT_EQ(0, vt_req_submit(q, &req));
-		end = vt_now_ms() + vt_timeout_ms();
-		do
-			r = vt_used_get(q, &u);
-		while (!r && vt_now_ms() < end);
-		ASSERT_EQ(1, r) {
-			TH_LOG("request %u of %u got stuck", i, n);
+		req[0] = cheap(self->data);
+		req[1] = cheap(self->data);
+		start = now_ns();
+		ASSERT_EQ(0, vt_req_submit(q, &req[0]));
+		end = start + took * (i * 7919 % 1000) / 1000;
+		while (now_ns() < end)
+			;
+		ASSERT_EQ(0, vt_req_submit(q, &req[1]));
+		end = start + vt_timeout_ms() * 1000000LL;
+		while (q->inflight && r >= 0 && now_ns() < end)
+			r = asleep ? vt_wait(q, &u) : vt_used_get(q, &u);
+		ASSERT_EQ(0, q->inflight) {
+			TH_LOG("round %u of %u got stuck: %d", i, n, r);
 		}
-		spin(i * 7919 % 2000);
+		/* follows the usual time, whatever the machine */
+		took += (now_ns() - start - took) / 16;
 	}
-	/* the same asleep: the other direction's wakeup */
-	for (unsigned int i = 0; i < n / 10; i++) {
-		req = cheap(self->data);
-		ASSERT_EQ(0, vt_req_submit(q, &req));
-		spin(i * 7919 % 2000);
-		ASSERT_EQ(0, vt_req_wait(q, &req));
-	}
+}
+
+TEST_F_TIMEOUT(notify, lost_wakeup, 120)
+{
+	two_apart(_metadata, self, vt_loops(10000), false);
+	two_apart(_metadata, self, vt_loops(2000), true);
 }
 
 /* E05 */
