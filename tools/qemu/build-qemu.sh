@@ -90,6 +90,10 @@ build()
 		tail -n 20 "$log" >&2
 		die "the build of QEMU failed"
 	}
+	# Before it is installed, QEMU looks for the firmware only below this.
+	rm -rf "$tree/build/qemu-bundle"
+	mkdir "$tree/build/qemu-bundle"
+	ln -s /usr "$tree/build/qemu-bundle/usr"
 }
 
 main()

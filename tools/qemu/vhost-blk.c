@@ -42,6 +42,7 @@
 #include "hw/virtio/virtio-blk.h"
 #include "hw/virtio/virtio-bus.h"
 #include "hw/virtio/virtio-pci.h"
+#include "migration/blocker.h"
 #include "monitor/monitor.h"
 
 /* Not "vhost-blk-device": a machine compat property sets a default on that. */
@@ -178,16 +179,9 @@ static uint64_t vhost_blk_acked_features(VHostBlk *v)
 /* Engine bits that the guest acknowledged and the kernel does not have. */
 static uint64_t vhost_blk_missing_features(VHostBlk *v)
 {
-    VirtIODevice *vdev = VIRTIO_DEVICE(v);
-    uint64_t missing = vdev->guest_features &
-        ~vhost_get_features(&v->dev, vhost_blk_engine_bits,
-                            vdev->guest_features);
+    uint64_t acked = VIRTIO_DEVICE(v)->guest_features;
 
-    /* Without an IOMMU in front of it, ACCESS_PLATFORM changes nothing. */
-    if (vdev->dma_as == &address_space_memory) {
-        virtio_clear_feature(&missing, VIRTIO_F_ACCESS_PLATFORM);
-    }
-    return missing;
+    return acked & ~vhost_get_features(&v->dev, vhost_blk_engine_bits, acked);
 }
 
 /* ---- can the kernel serve the drive? ---- */
@@ -538,7 +532,7 @@ static void vhost_blk_settle_locked(VHostBlk *v)
     Error *err = NULL;
 
     /* The end of the drained section asks again. */
-    if (v->state == VHOST_BLK_OFF || !bs || bs->quiesce_counter) {
+    if (v->state == VHOST_BLK_OFF || (bs && bs->quiesce_counter)) {
         return;
     }
     host = vhost_blk_plain(v, &err);
@@ -659,6 +653,7 @@ static void vhost_blk_block_ops(VHostBlk *v)
     v->blocked_bs = blk_bs(blk);
     bdrv_op_block_all(v->blocked_bs, v->op_blocker);
     bdrv_op_unblock(v->blocked_bs, BLOCK_OP_TYPE_RESIZE, v->op_blocker);
+    bdrv_op_unblock(v->blocked_bs, BLOCK_OP_TYPE_DRIVE_DEL, v->op_blocker);
     v->remove_bs.notify = vhost_blk_bs_removed;
     blk_add_remove_bs_notifier(blk, &v->remove_bs);
 }
@@ -771,6 +766,31 @@ static void vhost_blk_cleanup_vhost(VHostBlk *v)
     v->vqs = NULL;
 }
 
+/*
+ * vhost_dev_init() blocks migration while the kernel cannot log writes, and
+ * frees the reason twice if that is refused (-only-migratable): ask before.
+ */
+static int vhost_blk_check_migration(int vhostfd, Error **errp)
+{
+    Error *reason = NULL;
+    uint64_t features = 0;
+    int ret = 0;
+
+    if (ioctl(vhostfd, VHOST_GET_FEATURES, &features)) {
+        error_setg_errno(errp, errno, VHOST_BLK_NODE " has no features");
+        return -1;
+    }
+    if (!(features & (1ULL << VHOST_F_LOG_ALL))) {
+        error_setg(&reason, VHOST_BLK_NODE " cannot log writes for migration");
+        ret = migrate_add_blocker(reason, errp);
+        if (ret == 0) {
+            migrate_del_blocker(reason);
+        }
+        error_free(reason);
+    }
+    return ret;
+}
+
 /* @vhostfd is consumed in any case. */
 static int vhost_blk_init_vhost(VHostBlk *v, int vhostfd, Error **errp)
 {
@@ -781,7 +801,6 @@ static int vhost_blk_init_vhost(VHostBlk *v, int vhostfd, Error **errp)
     v->vqs = g_new0(struct vhost_virtqueue, s->conf.num_queues);
     v->dev.nvqs = s->conf.num_queues;
     v->dev.vqs = v->vqs;
-    /* Adds a migration blocker while the kernel cannot log writes. */
     ret = vhost_dev_init(&v->dev, (void *)(uintptr_t)vhostfd,
                          VHOST_BACKEND_TYPE_KERNEL, 0, errp);
     if (ret < 0) {
@@ -823,7 +842,9 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     if (vhostfd < 0) {
         return;
     }
-    vc->parent_realize(dev, &err);
+    if (vhost_blk_check_migration(vhostfd, &err) == 0) {
+        vc->parent_realize(dev, &err);
+    }
     if (err) {
         error_propagate(errp, err);
         close(vhostfd);
