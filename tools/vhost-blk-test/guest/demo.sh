@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# shellcheck shell=bash disable=SC2154 # param, say, check: rc.sh
+# shellcheck shell=bash disable=SC2154,SC1091 # param, say, check: rc.sh
 #
 # Guest script of the demo, run from a Debian root file system: the workload on
-# each of the disks "plain", "iothread" and "vhost", then data whose checksums
-# the host will look at. Results go to /results on the root disk.
+# the disks "plain", "iothread" and "vhost", rounds= times, then data whose
+# checksums the host will look at. Results go to /results on the root disk.
+
+. /guest/demo-jobs.sh
 
 measure() {
-	DISK=/dev/$(disk_by_serial "$1") RUNTIME=${param[runtime]} timeout 200 \
-		fio --output-format=json --output="/results/$1.json" /guest/demo.fio
+	demo_jobs "${param[runtime]}" plain="$(disk_by_serial plain)" iothread="$(disk_by_serial iothread)" \
+		vhost="$(disk_by_serial vhost)" >/tmp/jobs.fio
+	timeout 200 fio --output-format=json --output="/results/guest.$1.json" /tmp/jobs.fio
 }
 
 verify() {
@@ -33,13 +36,9 @@ write_files() {
 
 mkdir -p /results
 say "stage Debian $(</etc/debian_version) runs from /dev/$(disk_by_serial root), kernel $(uname -r)"
-for engine in plain iothread vhost; do
-	case $engine in
-	plain) say "stage fio in the guest on virtio-blk-pci" ;;
-	iothread) say "stage fio in the guest on virtio-blk-pci with an iothread" ;;
-	vhost) say "stage fio in the guest on vhost-blk-pci" ;;
-	esac
-	check "fio on $engine" measure "$engine"
+for ((round = 1; round <= param[rounds]; round++)); do
+	say "stage fio in the guest, round $round of ${param[rounds]}: virtio-blk, virtio-blk with iothread, vhost-blk"
+	check "fio round $round" measure "$round"
 done
 disk=$(disk_by_serial vhost)
 say "stage fio with crc32c verification in the guest on vhost-blk-pci"

@@ -50,8 +50,8 @@ build() {
 	work=$(mktemp -d "$cache/.rootfs.XXXXXX")
 	trap 'rm -rf --one-file-system "$work"' EXIT
 	chmod 755 "$work"
-	if ! debootstrap --variant=minbase --include="$include" "$suite" "$work/root" "$site" >"$work/log" 2>&1; then
-		tail -n 5 "$work/log" "$work/root/debootstrap/debootstrap.log" >&2 || true
+	if ! debootstrap --variant=minbase --include="$include" "$suite" "$work/root" "$site" >&2; then
+		tail -n 5 "$work/root/debootstrap/debootstrap.log" >&2 || true
 		die "debootstrap of $suite failed: is $site reachable, and $cache on a file system with exec and dev?"
 	fi
 	rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/* "$work/root/usr/share/doc"
