@@ -50,9 +50,8 @@ FIXTURE_SETUP(io)
 
 FIXTURE_TEARDOWN(io)
 {
-	for (unsigned int i = 0; i < self->dev.nr_queues; i++) {
+	for (unsigned int i = 0; i < self->dev.nr_queues; i++)
 		EXPECT_EQ(0, vt_queue_idle(&self->dev.q[i]));
-	}
 	EXPECT_EQ(0, vt_detach(&self->dev));
 	vt_dev_fini(&self->dev);
 }
@@ -210,7 +209,6 @@ TEST_F(io, queue_depth)
 	struct vt_queue *q = &self->dev.q[self->dev.nr_queues - 1];
 	struct vt_req *req = calloc(max, sizeof(*req));
 	uint8_t *p = vt_ptr(&self->dev.mem, gpa);
-	struct vt_used u;
 
 	ASSERT_NE(NULL, req);
 	for (int pass = 0; pass < 2; pass++) {
@@ -228,9 +226,7 @@ TEST_F(io, queue_depth)
 		}
 		vt_publish(q);
 		vt_kick(q);
-		while (q->inflight) {
-			ASSERT_EQ(0, vt_wait(q, &u));
-		}
+		ASSERT_EQ(0, vt_wait_all(q));
 		for (n = 0; n < max; n++) {
 			ASSERT_EQ(true, req[n].done);
 			ASSERT_EQ(VIRTIO_BLK_S_OK, req[n].status);

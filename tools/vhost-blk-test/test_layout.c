@@ -13,6 +13,8 @@ FIXTURE(layout) {
 	uint8_t *p;		/* what data points to, 1 MiB */
 };
 
+#define layout_data FIXTURE_DATA(layout)
+
 FIXTURE_VARIANT(layout) {
 	bool indirect;
 	uint64_t features;
@@ -60,17 +62,21 @@ FIXTURE_TEARDOWN(layout)
 #define HDR(type, sector) vt_hdr_write(&self->dev.mem, self->hdr, type, sector)
 
 /* Put a pattern on the disk through the plainest layout there is. */
-#define MEDIUM_FILL(seed, sector, len) do {					\
-	vt_fill(self->p, len, seed, sector);					\
-	ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_OUT, sector, self->data, len)); \
-	memset(self->p, 0x55, len);						\
-} while (0)
+static void medium_fill(struct __test_metadata *_metadata, layout_data *self, uint64_t seed,
+			uint64_t sector, uint32_t len)
+{
+	vt_fill(self->p, len, seed, sector);
+	ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_OUT, sector, self->data, len));
+	memset(self->p, 0x55, len);
+}
 
-#define MEDIUM_CHECK(seed, sector, len) do {					\
-	memset(self->p, 0x55, len);						\
-	ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_IN, sector, self->data, len));	\
-	EXPECT_EQ(-1, vt_check(self->p, len, seed, sector));			\
-} while (0)
+static void medium_check(struct __test_metadata *_metadata, layout_data *self, uint64_t seed,
+			 uint64_t sector, uint32_t len)
+{
+	memset(self->p, 0x55, len);
+	ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_IN, sector, self->data, len));
+	EXPECT_EQ(-1, vt_check(self->p, len, seed, sector));
+}
 
 /* B01 */
 TEST_F(layout, header_and_data_in_one)
@@ -80,13 +86,13 @@ TEST_F(layout, header_and_data_in_one)
 	vt_out(self->c, self->hdr, 528);
 	vt_in(self->c, self->status, 1);
 	RUN_OK(1);
-	MEDIUM_CHECK(1, 8, 512);
+	medium_check(_metadata, self, 1, 8, 512);
 }
 
 /* B02 */
 TEST_F(layout, data_and_status_in_one)
 {
-	MEDIUM_FILL(2, 8, 512);
+	medium_fill(_metadata, self, 2, 8, 512);
 	HDR(VIRTIO_BLK_T_IN, 8);
 	self->status = self->data + 512;
 	vt_out(self->c, self->hdr, 16);
@@ -98,7 +104,7 @@ TEST_F(layout, data_and_status_in_one)
 /* B02: several data segments, the status in the tail of the last one */
 TEST_F(layout, status_in_last_of_many)
 {
-	MEDIUM_FILL(3, 16, 1536);
+	medium_fill(_metadata, self, 3, 16, 1536);
 	HDR(VIRTIO_BLK_T_IN, 16);
 	self->status = self->data + 1536;
 	vt_out(self->c, self->hdr, 16);
@@ -123,7 +129,7 @@ TEST_F(layout, split_header)
 		vt_out(self->c, self->hdr + at, 16 - at + 512);
 		vt_in(self->c, self->status, 1);
 		RUN_OK(1);
-		MEDIUM_CHECK(i, 24, 512);
+		medium_check(_metadata, self, i, 24, 512);
 	}
 }
 
@@ -163,7 +169,7 @@ TEST_F(layout, odd_pieces)
 		}
 		vt_in(self->c, self->status, 1);
 		RUN_OK(1);
-		MEDIUM_CHECK(seed, 32, len);
+		medium_check(_metadata, self, seed, 32, len);
 
 		memset(self->p, 0x55, n * PIECE_ROOM);
 		HDR(VIRTIO_BLK_T_IN, 32);
@@ -201,7 +207,7 @@ TEST_F(layout, single_bytes)
 	vt_out(self->c, self->data + 1000, 12);
 	vt_in(self->c, self->status, 1);
 	RUN_OK(1);
-	MEDIUM_CHECK(4, 40, 512);
+	medium_check(_metadata, self, 4, 40, 512);
 	free(flat);
 }
 
@@ -216,7 +222,7 @@ TEST_F(layout, odd_address)
 
 		vt_fill(self->p + s, l, i, 48);
 		ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_OUT, 48, self->data + s, l));
-		MEDIUM_CHECK(i, 48, l);
+		medium_check(_metadata, self, i, 48, l);
 		memset(self->p, 0x55, s + l + 64);
 		ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_IN, 48, self->data + s, l));
 		EXPECT_EQ(-1, vt_check_byte(self->p, s, 0x55));
@@ -236,7 +242,7 @@ TEST_F(layout, data_over_region_boundary)
 
 		vt_fill(p, 65536, i, 64);
 		ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_OUT, 64, gpa, 65536));
-		MEDIUM_CHECK(i, 64, 65536);
+		medium_check(_metadata, self, i, 64, 65536);
 		memset(p, 0x55, 65536 + 64);
 		ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_IN, 64, gpa, 65536));
 		EXPECT_EQ(-1, vt_check(p, 65536, i, 64));
@@ -248,7 +254,7 @@ TEST_F(layout, data_over_region_boundary)
 TEST_F(layout, header_and_status_over_region_boundary)
 {
 	for (unsigned int before = 1; before < 16; before += 7) {
-		MEDIUM_FILL(before, 72, 512);
+		medium_fill(_metadata, self, before, 72, 512);
 		self->hdr = vt_boundary(&self->dev.mem) - before;
 		HDR(VIRTIO_BLK_T_IN, 72);
 		vt_out(self->c, self->hdr, 16);
@@ -281,9 +287,8 @@ TEST_F(layout, all_segments_over_region_boundary)
 	vt_in(self->c, self->status, 1);
 	RUN_OK(1);
 	ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_IN, 80, self->data, VT_SEG_MAX * 512));
-	for (unsigned int i = 0; i < VT_SEG_MAX; i++) {
-		ASSERT_EQ(-1, vt_check(self->p + i * 512, 512, 5, 80));
-	}
+	for (unsigned int i = 0; i < VT_SEG_MAX; i++)
+		EXPECT_EQ(-1, vt_check(self->p + i * 512, 512, 5, 80));
 }
 
 /* B06: memory above 4 GiB that is no neighbour of any other */
@@ -299,13 +304,13 @@ TEST_F(layout, high_region)
 	self->status = gpa + 4096;
 	vt_in(self->c, self->status, 1);
 	RUN_OK(1);
-	MEDIUM_CHECK(6, 88, 4096);
+	medium_check(_metadata, self, 6, 88, 4096);
 }
 
 /* B07 */
 TEST_F(layout, empty_descriptors)
 {
-	MEDIUM_FILL(7, 96, 1024);
+	medium_fill(_metadata, self, 7, 96, 1024);
 	HDR(VIRTIO_BLK_T_IN, 96);
 	vt_out(self->c, self->hdr, 0);
 	vt_out(self->c, self->hdr, 16);
@@ -339,9 +344,8 @@ TEST_F(layout, same_page_twice)
 TEST_F(layout, same_pages_by_two_requests)
 {
 	struct vt_req req[2] = {};
-	struct vt_used u;
 
-	MEDIUM_FILL(9, 112, 4096);
+	medium_fill(_metadata, self, 9, 112, 4096);
 	for (int i = 0; i < 2; i++) {
 		req[i].type = VIRTIO_BLK_T_IN;
 		req[i].sector = 112 + 4 * i;
@@ -351,9 +355,7 @@ TEST_F(layout, same_pages_by_two_requests)
 	}
 	vt_publish(self->q);
 	vt_kick(self->q);
-	while (self->q->inflight) {
-		ASSERT_EQ(0, vt_wait(self->q, &u));
-	}
+	ASSERT_EQ(0, vt_wait_all(self->q));
 	EXPECT_EQ(VIRTIO_BLK_S_OK, req[0].status);
 	EXPECT_EQ(VIRTIO_BLK_S_OK, req[1].status);
 	EXPECT_EQ(-1, vt_check(self->p, 4096, 9, 112));
@@ -363,9 +365,8 @@ TEST_F(layout, same_pages_by_two_requests)
 TEST_F(layout, same_buffer_by_two_requests)
 {
 	struct vt_req req[2] = {};
-	struct vt_used u;
 
-	MEDIUM_FILL(10, 120, 4096);
+	medium_fill(_metadata, self, 10, 120, 4096);
 	for (int i = 0; i < 2; i++) {
 		req[i] = (struct vt_req) {
 			.type = VIRTIO_BLK_T_IN, .sector = 120, .data = self->data, .len = 4096,
@@ -374,9 +375,7 @@ TEST_F(layout, same_buffer_by_two_requests)
 	}
 	vt_publish(self->q);
 	vt_kick(self->q);
-	while (self->q->inflight) {
-		ASSERT_EQ(0, vt_wait(self->q, &u));
-	}
+	ASSERT_EQ(0, vt_wait_all(self->q));
 	EXPECT_EQ(-1, vt_check(self->p, 4096, 10, 120));
 }
 
@@ -393,7 +392,7 @@ TEST_F(layout, large_and_odd)
 	vt_fill(p, 4 * VT_MIB, 11, 1024);
 	ASSERT_EQ(0, vt_req_run(self->q, &req));
 	ASSERT_EQ(VIRTIO_BLK_S_OK, req.status);
-	MEDIUM_CHECK(11, 1024, VT_SEG_MAX * 512);
+	medium_check(_metadata, self, 11, 1024, VT_SEG_MAX * 512);
 	ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_OUT, 1024, gpa, 4 * VT_MIB));
 	memset(p, 0, 4 * VT_MIB);
 	ASSERT_EQ(0, vt_io(self->q, VIRTIO_BLK_T_IN, 1024, gpa, 4 * VT_MIB));
@@ -407,6 +406,8 @@ FIXTURE(table) {
 	struct vt_queue *q;
 	uint64_t hdr, status, data;
 };
+
+#define table_data FIXTURE_DATA(table)
 
 FIXTURE_SETUP(table)
 {
@@ -438,7 +439,7 @@ static void entry(struct vt_mem *mem, uint64_t table, unsigned int i, struct vt_
 }
 
 /* A read of @nr segments of 512 bytes through a table of @room entries at @table. */
-static int table_read(struct __test_metadata *_metadata, FIXTURE_DATA(table) *self,
+static int table_read(struct __test_metadata *_metadata, table_data *self,
 		      uint64_t table, unsigned int nr, unsigned int room, uint16_t flags)
 {
 	struct vt_mem *mem = &self->dev.mem;
@@ -507,9 +508,11 @@ TEST_F(table, two_entries)
 /* B08 */
 TEST_F(table, over_region_boundary)
 {
-	EXPECT_EQ(8 * 512 + 1, table_read(_metadata, self, vt_boundary(&self->dev.mem) - 64, 8, 10, 0));
+	uint64_t boundary = vt_boundary(&self->dev.mem);
+
+	EXPECT_EQ(8 * 512 + 1, table_read(_metadata, self, boundary - 64, 8, 10, 0));
 	/* one entry itself in two regions */
-	EXPECT_EQ(8 * 512 + 1, table_read(_metadata, self, vt_boundary(&self->dev.mem) - 40, 8, 10, 0));
+	EXPECT_EQ(8 * 512 + 1, table_read(_metadata, self, boundary - 40, 8, 10, 0));
 }
 
 /* B08 */
@@ -533,6 +536,8 @@ TEST_F(table, write_flag_ignored)
 TEST_F(table, direct_then_indirect)
 {
 	uint64_t table = vt_alloc(&self->dev.mem, 4096);
+	struct vt_seg data = { .gpa = self->data, .flags = VRING_DESC_F_WRITE };
+	struct vt_seg status = { self->data + 512, 1, VRING_DESC_F_WRITE };
 	struct vt_mem *mem = &self->dev.mem;
 	struct vt_queue *q = self->q;
 	struct vt_used u;
@@ -542,9 +547,9 @@ TEST_F(table, direct_then_indirect)
 		ASSERT_EQ(0, vt_io(q, VIRTIO_BLK_T_OUT, 0, self->data, 512));
 		memset(vt_ptr(mem, self->data), 0, 513);
 		vt_hdr_write(mem, self->hdr, VIRTIO_BLK_T_IN, 0);
-		entry(mem, table, 0, (struct vt_seg) { self->data, nr == 1 ? 513 : 512,
-						       VRING_DESC_F_WRITE }, nr == 1);
-		entry(mem, table, 1, (struct vt_seg) { self->data + 512, 1, VRING_DESC_F_WRITE }, true);
+		data.len = nr == 1 ? 513 : 512;
+		entry(mem, table, 0, data, nr == 1);
+		entry(mem, table, 1, status, true);
 		q->desc[62] = (struct vring_desc) { self->hdr, 16, VRING_DESC_F_NEXT, 63 };
 		q->desc[63] = (struct vring_desc) { table, nr * 16, VRING_DESC_F_INDIRECT, 0 };
 		*(uint8_t *)vt_ptr(mem, self->data + 512) = VT_STATUS_NONE;

@@ -18,6 +18,8 @@ FIXTURE(life) {
 	long refcnt;		/* of the module, without self->dev */
 };
 
+#define life_data FIXTURE_DATA(life)
+
 static long module_refcnt(void)
 {
 	long n = -1;
@@ -53,7 +55,7 @@ FIXTURE_TEARDOWN(life)
 }
 
 /* Attach with a file that the module alone keeps open: exclusive opens fail until it lets go. */
-static void attach_and_hand_over(struct __test_metadata *_metadata, FIXTURE_DATA(life) *self)
+static void attach_and_hand_over(struct __test_metadata *_metadata, life_data *self)
 {
 	ASSERT_EQ(0, vt_attach(&self->dev, self->excl));
 	close(self->excl);
@@ -62,7 +64,7 @@ static void attach_and_hand_over(struct __test_metadata *_metadata, FIXTURE_DATA
 }
 
 /* Small and large, aligned and bounced, in both directions, on both queues. */
-static void load(struct __test_metadata *_metadata, FIXTURE_DATA(life) *self)
+static void load(struct __test_metadata *_metadata, life_data *self)
 {
 	static const struct { uint32_t type, len, odd; } mix[NR_LOAD] = {
 		{ VIRTIO_BLK_T_OUT, 4096, 0 }, { VIRTIO_BLK_T_IN, 4096, 0 },
@@ -81,14 +83,13 @@ static void load(struct __test_metadata *_metadata, FIXTURE_DATA(life) *self)
 		};
 		ASSERT_EQ(0, vt_req_submit(&self->dev.q[i & 1], req));
 	}
-	for (int i = 0; i < 2; i++) {
-		ASSERT_EQ(0, vt_fetched_wait(&self->dev.q[i]));
-	}
+	ASSERT_EQ(0, vt_fetched_wait(&self->dev.q[0]));
+	ASSERT_EQ(0, vt_fetched_wait(&self->dev.q[1]));
 	ASSERT_EQ(0, vt_inflight_wait(&self->disk, 1));
 }
 
 /* Take what is in the used rings; everything that was fetched must be there. */
-static void all_returned(struct __test_metadata *_metadata, FIXTURE_DATA(life) *self)
+static void all_returned(struct __test_metadata *_metadata, life_data *self)
 {
 	for (int i = 0; i < 2; i++) {
 		struct vt_queue *q = &self->dev.q[i];
@@ -132,9 +133,8 @@ TEST_F(life, detach)
 	EXPECT_GT(STOP_MS, vt_now_ms() - start);
 	EXPECT_EQ(0, vt_exclusive(&self->disk));
 	all_returned(_metadata, self);
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 2; i++)
 		EXPECT_EQ(self->dev.q[i].used->idx, vt_vring_base(&self->dev, i));
-	}
 	/* and again */
 	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
 	load(_metadata, self);
@@ -158,7 +158,7 @@ TEST_F(life, reset_owner)
 }
 
 /* A process with a device of its own under load, until it is told to end. */
-static pid_t loaded_process(struct __test_metadata *_metadata, FIXTURE_DATA(life) *self)
+static pid_t loaded_process(struct __test_metadata *_metadata, life_data *self)
 {
 	int ready[2], status;
 	char c;
@@ -195,7 +195,7 @@ static pid_t loaded_process(struct __test_metadata *_metadata, FIXTURE_DATA(life
 	return pid;
 }
 
-static void reap_process(struct __test_metadata *_metadata, FIXTURE_DATA(life) *self, pid_t pid)
+static void reap_process(struct __test_metadata *_metadata, life_data *self, pid_t pid)
 {
 	int64_t start = vt_now_ms();
 
@@ -331,9 +331,8 @@ TEST_F(life, resume_in_another_process)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(0, status);
 	/* once each: the rings are shared memory */
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 2; i++)
 		EXPECT_EQ(base[i] + 3, self->dev.q[i].used->idx);
-	}
 }
 
 /* G12: a forked child that closes its copy takes nothing away */
@@ -444,14 +443,11 @@ TEST_F_TIMEOUT(cycle, start_stop, 120)
 	}
 	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
 	for (int i = 0; i < 2; i++) {
-		while (self->dev.q[i].inflight) {
-			ASSERT_EQ(0, vt_wait(&self->dev.q[i], &u));
-		}
+		ASSERT_EQ(0, vt_wait_all(&self->dev.q[i]));
 		EXPECT_EQ(0, vt_good(&self->dev.q[i]));
 	}
-	for (int i = 0; i < 64; i++) {
+	for (int i = 0; i < 64; i++)
 		EXPECT_EQ(true, req[i].done);
-	}
 	ASSERT_EQ(0, vt_detach(&self->dev));
 }
 
@@ -482,9 +478,8 @@ TEST_F(cycle, two_threads)
 	};
 	pthread_t thread[2];
 
-	for (int i = 0; i < 2; i++) {
-		ASSERT_EQ(0, pthread_create(&thread[i], NULL, toggler_run, &t[i]));
-	}
+	ASSERT_EQ(0, pthread_create(&thread[0], NULL, toggler_run, &t[0]));
+	ASSERT_EQ(0, pthread_create(&thread[1], NULL, toggler_run, &t[1]));
 	for (int i = 0; i < 2; i++) {
 		pthread_join(thread[i], NULL);
 		EXPECT_EQ(0, t[i].unexpected);
@@ -504,9 +499,8 @@ TEST(open_close)
 		int fd = open(VT_DEV, O_RDWR);
 
 		ASSERT_LE(0, fd);
-		if (i % 100 == 0) {
+		if (i % 100 == 0)
 			ASSERT_EQ(0, vt_ioctl(fd, VHOST_SET_OWNER, NULL, 0));
-		}
 		close(fd);
 	}
 	EXPECT_EQ(before, module_refcnt());

@@ -449,9 +449,8 @@ FIXTURE_SETUP(read_only)
 	ASSERT_EQ(0, vt_detach(&self->dev));
 	self->fd = open(vt_disk.path, variant->by_fd ? O_RDONLY : O_RDWR);
 	ASSERT_LE(0, self->fd);
-	if (!variant->by_fd) {
+	if (!variant->by_fd)
 		ASSERT_EQ(0, blkroset(1));
-	}
 }
 
 FIXTURE_TEARDOWN(read_only)

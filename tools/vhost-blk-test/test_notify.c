@@ -8,6 +8,8 @@ FIXTURE(notify) {
 	uint64_t data;
 };
 
+#define notify_data FIXTURE_DATA(notify)
+
 FIXTURE_VARIANT(notify) { uint64_t features; };
 FIXTURE_VARIANT_ADD(notify, event) { .features = VT_F_BASE | VT_F_EVENT_IDX };
 FIXTURE_VARIANT_ADD(notify, noevent) { .features = VT_F_BASE };
@@ -134,7 +136,6 @@ TEST_F(notify, coalescing)
 {
 	struct vt_queue *q = self->q;
 	struct vt_req req[64];
-	struct vt_used u;
 
 	for (int each = 0; each < 2; each++) {
 		for (int i = 0; i < 64; i++) {
@@ -150,9 +151,7 @@ TEST_F(notify, coalescing)
 		}
 		vt_publish(q);
 		vt_kick(q);
-		for (int i = 0; i < 64; i++) {
-			ASSERT_EQ(0, vt_wait(q, &u));
-		}
+		ASSERT_EQ(0, vt_wait_all(q));
 	}
 	for (int i = 0; i < 64; i++)
 		vt_kick(q);
@@ -187,7 +186,7 @@ static int64_t now_ns(void)
  * and not yet asked for a kick. Kick only when told to: a wakeup that is lost on
  * either side stalls the ring.
  */
-static void two_apart(struct __test_metadata *_metadata, FIXTURE_DATA(notify) *self,
+static void two_apart(struct __test_metadata *_metadata, notify_data *self,
 		      unsigned int n, bool asleep)
 {
 	int64_t start, end, took = 10000;
@@ -323,9 +322,8 @@ TEST_F(notify, fairness)
 			while ((r = vt_used_get(q, &u)) == 1) {
 				done[i]++;
 				for (unsigned int j = 0; j < depth; j++)
-					if (req[i][j].done) {
+					if (req[i][j].done)
 						ASSERT_EQ(0, vt_req_add(q, &req[i][j]));
-					}
 			}
 			ASSERT_EQ(0, r);
 			vt_publish(q);

@@ -19,22 +19,13 @@ FIXTURE_VARIANT(ring) {
 	bool may_serve;		/* an answer is as good as an error event */
 };
 
+/* Each of these is a variant, see below. */
 #define DAMAGE(name)								\
-static void name(struct vt_dev *dev, uint64_t hdr, uint64_t status,		\
-		 uint64_t data, uint64_t table);				\
-FIXTURE_VARIANT_ADD(ring, name) { .damage = name };				\
 static void name(struct vt_dev *dev __attribute__((unused)),			\
 		 uint64_t hdr __attribute__((unused)),				\
 		 uint64_t status __attribute__((unused)),			\
 		 uint64_t data __attribute__((unused)),				\
 		 uint64_t table __attribute__((unused)))
-
-#define DAMAGE_MAY_SERVE(name)							\
-static void name(struct vt_dev *dev, uint64_t hdr, uint64_t status,		\
-		 uint64_t data, uint64_t table);				\
-FIXTURE_VARIANT_ADD(ring, name) { .damage = name, .may_serve = true };		\
-static void name(struct vt_dev *dev, uint64_t hdr, uint64_t status,		\
-		 uint64_t data, uint64_t table)
 
 static void desc(struct vt_dev *dev, int i, uint64_t gpa, uint32_t len, uint16_t flags,
 		 uint16_t next)
@@ -144,7 +135,7 @@ DAMAGE(table_runs_over_its_end)
 	vt_add_head(&dev->q[0], 0);
 }
 
-DAMAGE_MAY_SERVE(table_with_next)
+DAMAGE(table_with_next)
 {
 	entry(dev, table, 0, hdr, 16, 0);
 	desc(dev, 0, table, 16, IND | NEXT, 1);
@@ -172,7 +163,7 @@ DAMAGE(payload_nowhere)
 DAMAGE(payload_over_the_end_of_memory)
 {
 	desc(dev, 0, hdr, 16, NEXT, 1);
-	desc(dev, 1, dev->mem.region[1].gpa + dev->mem.region[1].size - 4096, 8192, NEXT | WRITE, 2);
+	desc(dev, 1, vt_end(&dev->mem) - 4096, 8192, NEXT | WRITE, 2);
 	desc(dev, 2, status, 1, WRITE, 0);
 	vt_add_head(&dev->q[0], 0);
 }
@@ -235,6 +226,39 @@ DAMAGE(too_many_segments)
 	desc(dev, 0, table, 1201 * 16, IND, 0);
 	vt_add_head(&dev->q[0], 0);
 }
+
+FIXTURE_VARIANT_ADD(ring, head_is_num) { .damage = head_is_num };
+FIXTURE_VARIANT_ADD(ring, head_is_max) { .damage = head_is_max };
+FIXTURE_VARIANT_ADD(ring, next_is_num) { .damage = next_is_num };
+FIXTURE_VARIANT_ADD(ring, next_is_max) { .damage = next_is_max };
+FIXTURE_VARIANT_ADD(ring, chain_to_itself) { .damage = chain_to_itself };
+FIXTURE_VARIANT_ADD(ring, chain_loop_at_its_end) { .damage = chain_loop_at_its_end };
+FIXTURE_VARIANT_ADD(ring, readable_after_writable) { .damage = readable_after_writable };
+FIXTURE_VARIANT_ADD(ring, readable_after_writable_in_table) {
+	.damage = readable_after_writable_in_table,
+};
+
+FIXTURE_VARIANT_ADD(ring, table_length_odd) { .damage = table_length_odd };
+FIXTURE_VARIANT_ADD(ring, table_empty) { .damage = table_empty };
+FIXTURE_VARIANT_ADD(ring, table_too_long) { .damage = table_too_long };
+FIXTURE_VARIANT_ADD(ring, table_in_table) { .damage = table_in_table };
+FIXTURE_VARIANT_ADD(ring, table_runs_over_its_end) { .damage = table_runs_over_its_end };
+FIXTURE_VARIANT_ADD(ring, table_with_next) { .damage = table_with_next, .may_serve = true };
+FIXTURE_VARIANT_ADD(ring, header_nowhere) { .damage = header_nowhere };
+FIXTURE_VARIANT_ADD(ring, payload_nowhere) { .damage = payload_nowhere };
+FIXTURE_VARIANT_ADD(ring, payload_over_the_end_of_memory) {
+	.damage = payload_over_the_end_of_memory,
+};
+
+FIXTURE_VARIANT_ADD(ring, payload_wraps_around) { .damage = payload_wraps_around };
+FIXTURE_VARIANT_ADD(ring, status_nowhere) { .damage = status_nowhere };
+FIXTURE_VARIANT_ADD(ring, table_nowhere) { .damage = table_nowhere };
+FIXTURE_VARIANT_ADD(ring, avail_jumps) { .damage = avail_jumps };
+FIXTURE_VARIANT_ADD(ring, avail_goes_back) { .damage = avail_goes_back };
+FIXTURE_VARIANT_ADD(ring, avail_unmapped) { .damage = avail_unmapped };
+FIXTURE_VARIANT_ADD(ring, desc_unmapped) { .damage = desc_unmapped };
+FIXTURE_VARIANT_ADD(ring, used_unmapped) { .damage = used_unmapped };
+FIXTURE_VARIANT_ADD(ring, too_many_segments) { .damage = too_many_segments };
 
 FIXTURE_SETUP(ring)
 {
@@ -413,7 +437,6 @@ TEST_F(wrap, many_requests)
 	uint64_t data = vt_alloc(&self->dev.mem, 4096);
 	struct vt_req req[NUM] = {};
 	unsigned int done = 0;
-	struct vt_used u;
 
 	ASSERT_EQ(0, vt_attach(&self->dev, vt_disk.fd));
 	while (done < 66000) {
@@ -425,12 +448,9 @@ TEST_F(wrap, many_requests)
 		}
 		vt_publish(q);
 		vt_kick_needed(q);
-		for (int i = 0; i < NUM; i++, done++) {
-			ASSERT_EQ(0, vt_wait(q, &u));
-		}
-		for (int i = 0; i < NUM; i++) {
-			ASSERT_EQ(21, req[i].used_len);
-		}
+		ASSERT_EQ(0, vt_wait_all(q));
+		for (int i = 0; i < NUM; i++, done++)
+			EXPECT_EQ(21, req[i].used_len);
 	}
 }
 
@@ -440,7 +460,6 @@ TEST_F(wrap, in_flight)
 	struct vt_queue *q = &self->dev.q[0];
 	struct vt_req req[NUM] = {};
 	uint64_t data = vt_alloc(&self->dev.mem, NUM * 512);
-	struct vt_used u;
 
 	ASSERT_EQ(0, vt_vring_reset(&self->dev, 0, 65536 - NUM / 2));
 	ASSERT_EQ(0, vt_attach(&self->dev, vt_disk.fd));
@@ -456,13 +475,10 @@ TEST_F(wrap, in_flight)
 		}
 		vt_publish(q);
 		vt_kick(q);
-		while (q->inflight) {
-			ASSERT_EQ(0, vt_wait(q, &u));
-		}
+		ASSERT_EQ(0, vt_wait_all(q));
 	}
-	for (int i = 0; i < NUM; i++) {
+	for (int i = 0; i < NUM; i++)
 		EXPECT_EQ(-1, vt_check(vt_ptr(&self->dev.mem, req[i].data), 512, 11, 2 * i));
-	}
 	EXPECT_EQ(NUM + NUM / 2, (uint16_t)q->used->idx);
 }
 

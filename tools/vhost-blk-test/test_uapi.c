@@ -199,11 +199,13 @@ TEST_F(uapi, other_process)
 }
 
 /* Both ioctls that take a backend agree on which fds are one. */
-#define EXPECT_FD_REFUSED(error, bad) do {					\
-	struct vhost_blk_query refused;						\
-	EXPECT_EQ(error, vt_attach(&self->dev, bad));				\
-	EXPECT_EQ(error, vt_query(self->fd, bad, &refused));			\
-} while (0)
+static void refused(struct __test_metadata *_metadata, struct vt_dev *dev, int error, int fd)
+{
+	struct vhost_blk_query query;
+
+	EXPECT_EQ(error, vt_attach(dev, fd));
+	EXPECT_EQ(error, vt_query(dev->fd, fd, &query));
+}
 
 /* F03 */
 TEST_F(uapi, bad_fd)
@@ -213,16 +215,16 @@ TEST_F(uapi, bad_fd)
 
 	ASSERT_LE(0, fd);
 	close(fd);
-	EXPECT_FD_REFUSED(-EBADF, fd);
-	EXPECT_FD_REFUSED(-EBADF, -2);
-	EXPECT_FD_REFUSED(-EBADF, -4096);
-	EXPECT_FD_REFUSED(-EBADF, 1 << 20);
-	EXPECT_FD_REFUSED(-EBADF, INT32_MAX);
-	EXPECT_FD_REFUSED(-EBADF, INT32_MIN);
+	refused(_metadata, &self->dev, -EBADF, fd);
+	refused(_metadata, &self->dev, -EBADF, -2);
+	refused(_metadata, &self->dev, -EBADF, -4096);
+	refused(_metadata, &self->dev, -EBADF, 1 << 20);
+	refused(_metadata, &self->dev, -EBADF, INT32_MAX);
+	refused(_metadata, &self->dev, -EBADF, INT32_MIN);
 	EXPECT_EQ(-EBADF, vt_query(self->fd, -1, &query));
 	fd = open(vt_disk.path, O_PATH);
 	ASSERT_LE(0, fd);
-	EXPECT_FD_REFUSED(-EBADF, fd);
+	refused(_metadata, &self->dev, -EBADF, fd);
 	close(fd);
 }
 
@@ -240,7 +242,7 @@ TEST_F(uapi, not_a_block_device)
 	fd[n++] = dup(self->fd);
 	for (int i = 0; i < n; i++) {
 		ASSERT_LE(0, fd[i]);
-		EXPECT_FD_REFUSED(-ENOTBLK, fd[i]);
+		refused(_metadata, &self->dev, -ENOTBLK, fd[i]);
 		close(fd[i]);
 	}
 }
@@ -251,7 +253,7 @@ TEST_F(uapi, write_only_fd)
 	int fd = open(vt_disk.path, O_WRONLY);
 
 	ASSERT_LE(0, fd);
-	EXPECT_FD_REFUSED(-EINVAL, fd);
+	refused(_metadata, &self->dev, -EINVAL, fd);
 	close(fd);
 }
 
@@ -361,9 +363,8 @@ TEST_F(uapi, vring_num)
 	struct vt_dev *dev = &self->dev;
 	static const unsigned int bad[] = { 0, 3, 63, 65, 0xffff, 0x10000, 0x80000000 };
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
 		EXPECT_EQ(-EINVAL, set_state(dev, VHOST_SET_VRING_NUM, 0, bad[i]));
-	}
 	ASSERT_EQ(0, vt_attach(dev, vt_disk.fd));
 	EXPECT_EQ(-EBUSY, set_state(dev, VHOST_SET_VRING_NUM, 0, 64));
 	EXPECT_EQ(0, vt_good(&dev->q[0]));
@@ -383,7 +384,6 @@ TEST_F(uapi, vring_num_grows)
 	struct vt_queue *q = &dev->q[0];
 	uint64_t data = vt_alloc(&dev->mem, 1024 * 512), room = vt_alloc(&dev->mem, 65536);
 	struct vt_req *req = calloc(1024, sizeof(*req));
-	struct vt_used u;
 
 	ASSERT_NE(NULL, req);
 	ASSERT_EQ(0, vt_attach(dev, vt_disk.fd));
@@ -414,12 +414,9 @@ TEST_F(uapi, vring_num_grows)
 	}
 	vt_publish(q);
 	vt_kick(q);
-	while (q->inflight) {
-		ASSERT_EQ(0, vt_wait(q, &u));
-	}
-	for (int i = 0; i < 1024; i++) {
+	ASSERT_EQ(0, vt_wait_all(q));
+	for (int i = 0; i < 1024; i++)
 		EXPECT_EQ(VIRTIO_BLK_S_OK, req[i].status);
-	}
 	free(req);
 }
 
@@ -431,9 +428,8 @@ TEST_F(uapi, vring_base)
 	EXPECT_EQ(-EINVAL, set_state(dev, VHOST_SET_VRING_BASE, 0, 0x10000));
 	ASSERT_EQ(0, vt_attach(dev, vt_disk.fd));
 	EXPECT_EQ(-EBUSY, set_state(dev, VHOST_SET_VRING_BASE, 0, 0));
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < 5; i++)
 		EXPECT_EQ(0, vt_good(&dev->q[0]));
-	}
 	ASSERT_EQ(0, vt_detach(dev));
 	EXPECT_EQ(10, vt_vring_base(dev, 0));
 	EXPECT_EQ(10, dev->q[0].used->idx);
@@ -697,9 +693,8 @@ TEST(all_queues)
 
 	ASSERT_EQ(0, vt_dev_init(&dev, &(struct vt_opts) { .nr_queues = 16, .num = 1024 }));
 	ASSERT_EQ(0, vt_attach(&dev, vt_disk.fd));
-	for (int i = 0; i < 16; i++) {
+	for (int i = 0; i < 16; i++)
 		EXPECT_EQ(0, vt_good(&dev.q[i]));
-	}
 	vt_dev_fini(&dev);
 }
 
@@ -712,9 +707,8 @@ TEST(small_rings)
 
 		ASSERT_EQ(0, vt_dev_init(&dev, &opts));
 		ASSERT_EQ(0, vt_attach(&dev, vt_disk.fd));
-		for (int i = 0; i < 5; i++) {
+		for (int i = 0; i < 5; i++)
 			EXPECT_EQ(0, vt_good(&dev.q[0]));
-		}
 		vt_dev_fini(&dev);
 	}
 }
@@ -769,7 +763,7 @@ static void query_check(struct __test_metadata *_metadata, int fd, struct vt_bde
 	EXPECT_LE(65536, c->size_max);
 	EXPECT_EQ(0, c->size_max % 4096);
 	EXPECT_EQ(VT_NR_QUEUES, c->num_queues);
-	EXPECT_EQ(-1, vt_check_byte(query.config + sizeof(*c), sizeof(query.config) - sizeof(*c), 0));
+	EXPECT_EQ(-1, vt_check_byte((void *)(c + 1), sizeof(query.config) - sizeof(*c), 0));
 	ASSERT_EQ(0, ioctl(bfd, BLKPBSZGET, &pbs));
 	ASSERT_EQ(0, ioctl(bfd, BLKIOMIN, &io_min));
 	ASSERT_EQ(0, ioctl(bfd, BLKIOOPT, &io_opt));

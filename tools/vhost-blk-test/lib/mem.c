@@ -148,9 +148,14 @@ uint64_t vt_boundary(const struct vt_mem *mem)
 	return mem->region[1].gpa;
 }
 
+uint64_t vt_end(const struct vt_mem *mem)
+{
+	return mem->region[1].gpa + mem->region[1].size;
+}
+
 uint64_t vt_hole(const struct vt_mem *mem)
 {
-	return mem->region[1].gpa + mem->region[1].size + 16 * VT_MIB;
+	return vt_end(mem) + 16 * VT_MIB;
 }
 
 int vt_dev_protect(struct vt_mem *mem, uint64_t gpa, size_t size, int prot)

@@ -221,6 +221,16 @@ int vt_wait(struct vt_queue *q, struct vt_used *u)
 	return r < 0 ? r : 0;
 }
 
+int vt_wait_all(struct vt_queue *q)
+{
+	struct vt_used u;
+	int r = 0;
+
+	while (q->inflight && !r)
+		r = vt_wait(q, &u);
+	return r;
+}
+
 int vt_wait_polling(struct vt_queue *q, struct vt_used *u, int timeout_ms)
 {
 	int64_t end = vt_now_ms() + timeout_ms;

@@ -87,6 +87,8 @@ uint64_t vt_alloc_in(struct vt_mem *mem, int region, size_t size, size_t align);
 uint64_t vt_alloc(struct vt_mem *mem, size_t size);
 /* Guest physical address where regions 0 and 1 meet; 1 MiB around it is free. */
 uint64_t vt_boundary(const struct vt_mem *mem);
+/* The first address after region 1: 16 MiB from here on are in no region. */
+uint64_t vt_end(const struct vt_mem *mem);
 /* A guest physical address that no region has. */
 uint64_t vt_hole(const struct vt_mem *mem);
 /* Change the device's view of a page range: PROT_NONE unmaps it. */
@@ -163,6 +165,8 @@ int vt_used_get(struct vt_queue *q, struct vt_used *u);
  * or -ECOMM when an entry came but no call did.
  */
 int vt_wait(struct vt_queue *q, struct vt_used *u);
+/* Wait until nothing is in flight. */
+int vt_wait_all(struct vt_queue *q);
 /* As vt_wait without a call eventfd and whatever was asked for. */
 int vt_wait_polling(struct vt_queue *q, struct vt_used *u, int timeout_ms);
 /* Events counted since the last call; waits up to @timeout_ms for the first. */

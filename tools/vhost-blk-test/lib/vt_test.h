@@ -43,7 +43,7 @@ static inline void vt_disk_must(struct vt_bdev *disk, const char *name,
 	int r = vt_null_create(disk, name, opts);
 
 	if (r)
-		ksft_exit_fail_msg("null_blk disk %s: %s; root and the null_blk module are needed\n",
+		ksft_exit_fail_msg("null_blk disk %s: %s; null_blk and root are needed\n",
 				   name, strerror(-r));
 }
 
