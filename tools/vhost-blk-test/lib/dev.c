@@ -17,6 +17,12 @@ static void *compat_arg;	/* below 4 GiB once vt_ioctl_compat was called */
 int vt_ioctl_compat(void)
 {
 #ifdef __x86_64__
+	long r = 20;	/* getpid in the i386 table */
+
+	/* A 64-bit kernel without an i386 entry, as user-mode Linux is. */
+	asm volatile("int $0x80" : "+a" (r) : : "memory", "r8", "r9", "r10", "r11");
+	if (r != getpid())
+		return -EOPNOTSUPP;
 	compat_arg = mmap(NULL, COMPAT_ROOM, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
 	return compat_arg == MAP_FAILED ? -errno : 0;

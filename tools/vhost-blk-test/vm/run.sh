@@ -356,6 +356,23 @@ report() {
 	return "$status"
 }
 
+# Run the VM to its end; its output goes to stdout as it comes.
+boot() {
+	local rc=0
+
+	# QEMU writes its guest's console to the log itself, and nothing to stdout.
+	timeout -k 5 "$((timeout - SECONDS))" "${args[@]}" \
+		</dev/null >>"$log" 2>"$ctl/qemu.err" &
+	vm=$!
+	tail -c +1 -s 0.1 --pid="$vm" -f "$ctl/output" 2>/dev/null &
+	tail=$!
+	wait "$vm" || rc=$?
+	vm=
+	wait "$tail" || true
+	tail=
+	return "$rc"
+}
+
 main() {
 	local start=$SECONDS rc=0
 
@@ -371,16 +388,15 @@ main() {
 	choose_accel
 	write_conf "$(($(date +%s) + timeout - (SECONDS - start)))"
 	if ((um)); then um_args; else qemu_args; fi
-	# QEMU writes its guest's console to the log itself, and nothing to stdout.
-	timeout -k 5 "$((timeout - (SECONDS - start)))" "${args[@]}" \
-		</dev/null >>"$log" 2>"$ctl/qemu.err" &
-	vm=$!
-	tail -c +1 -s 0.1 --pid="$vm" -f "$ctl/output" 2>/dev/null &
-	tail=$!
-	wait "$vm" || rc=$?
-	vm=
-	wait "$tail" || true
-	tail=
+	boot || rc=$?
+	# Emulation now and then dies while the kernel sets up PCI. Nothing of ours
+	# has run by then, so try once more; a second time is a result.
+	if ((rc != 124 && rc != 137)) && [[ ! -e $ctl/status ]] &&
+		! grep -q "vm: " "$log"; then
+		note "the VM died before it had started anything (status $rc); booting it again"
+		rc=0
+		boot || rc=$?
+	fi
 	report "$rc"
 }
 
