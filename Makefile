@@ -16,7 +16,7 @@ KBUILD = $(MAKE) -C $(KDIR) M=$(TOP) VHOST_BLK_TOP=$(TOP) VHOST_H_DIR=$(VHOST_H_
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: all print-kdir modules modules_install install uninstall clean help check demo deps headers
+.PHONY: all print-kdir modules modules_install install uninstall clean help check demo coverage deps headers
 
 all: modules
 
@@ -64,6 +64,10 @@ demo: deps
 check: deps
 	@tools/vhost-blk-test/check.sh
 
+# Lines of the module that the tests execute; at least PERCENT=90 must be.
+coverage: deps modules
+	@tools/vhost-blk-test/coverage.sh
+
 # Without kbuild, so that it works when the kernel it was built for is gone.
 clean:
 	rm -rf $(VHOST_H_DIR) build tools/qemu/build tools/vhost-blk-test/build
@@ -75,6 +79,7 @@ help:
 	@echo 'make                  build drivers/vhost/vhost_blk.ko (KDIR=, W=1, C=1)'
 	@echo 'make demo             install what is missing, build, run a guest, print a table'
 	@echo 'make check            install what is missing, build, run every test'
+	@echo 'make coverage         lines of the module that the tests execute'
 	@echo 'make modules_install  install the module for the kernel in KDIR'
 	@echo 'make install          the same, and the header, udev rule, load at boot (DESTDIR=, PREFIX=)'
 	@echo 'make uninstall        remove the header, udev rule, load at boot'

@@ -4,6 +4,7 @@
 # check.sh: build and run every test; what `make check` runs.
 #
 #   KERNELS="6.1 6.12"   kernels to run the kselftests on (default: 6.1 6.12 7.2)
+#   FUZZ_SEED=N          first seed of the fuzzer (1)
 #
 # Every stage prints TAP. The last line counts all of its results:
 # "N passed, N failed, N skipped". Logs stay in build/check/. Exit: 0 if nothing
@@ -107,6 +108,9 @@ if stage build-sanitizer 2400 bash -c build_sanitizer; then
 	stage kunit 120 "$vm" --kernel "$dir" --module "$dir/build/drivers/vhost/vhost_blk.ko" \
 		--mem 1536 --timeout 100 --log "$logs/kunit.console" -- "$here/kunit.sh"
 	kselftests sanitizer "$dir"
+	stage fuzz 300 "$vm" --kernel "$dir" --module "$dir/build/drivers/vhost/vhost_blk.ko" \
+		--mem 2048 --timeout 280 --log "$logs/fuzz.console" \
+		-- "$here/build/fuzz" --seconds 60 --seed "${FUZZ_SEED:-1}"
 fi
 stage guest 900 "$vm" --nested --timeout 840 --log "$logs/guest.console" \
 	-- "$here/test_guest.sh"

@@ -8,7 +8,7 @@
 # demo.sh [--packages]   RUNTIME=SECONDS and ROUNDS=N: each of the 20 combinations of
 # engine and request size runs N times (3) for that long (1); the median counts.
 # step() calls functions; single quotes keep what the test host expands.
-# shellcheck disable=SC2317,SC2016,SC2094
+# shellcheck disable=SC2317,SC2016
 set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
@@ -42,8 +42,9 @@ die() {
 heartbeat() {
 	local line
 
-	while sleep 20; do
-		line=$(tail -n 1 "$log" 2>/dev/null | cut -c1-90)
+	# The sleep may outlive the demo: it must not hold our output open.
+	while sleep 20 >/dev/null 2>&1; do
+		line=$(tail -q -n 1 "$log" "$out/answer" 2>/dev/null | tail -n 1 | cut -c1-90)
 		[[ $line != "== "* ]] || line="no output yet"
 		say "  ... $line"
 	done
@@ -57,10 +58,12 @@ step() {
 	shift 2
 	say "$text"
 	echo "== $text: $*" >>"$log"
+	: >"$out/answer"
 	heartbeat &
 	pending=$!
-	"$@" > >(tee -a "$log" >"$out/answer") 2>>"$log" || rc=$?
+	"$@" >"$out/answer" 2>>"$log" || rc=$?
 	stop_heartbeat
+	cat "$out/answer" >>"$log"
 	if ((rc)); then
 		tail -n 15 "$log"
 		die "$text (status $rc)" "$advice"
@@ -69,7 +72,9 @@ step() {
 }
 
 stop_heartbeat() {
-	[[ -z $pending ]] || kill "$pending" 2>/dev/null || true
+	[[ $pending ]] || return 0
+	kill "$pending" 2>/dev/null || true
+	wait "$pending" 2>/dev/null || true
 	pending=
 }
 

@@ -428,6 +428,55 @@ TEST_F(disk, sixteen_mib)
 }
 
 /* Block devices of other kinds than null_blk */
+/*
+ * More requests at once than the module's budget of bios or bounce pages: the
+ * ones beyond it go on in smaller steps and end well too.
+ */
+static void many(struct __test_metadata *_metadata, struct vt_dev *dev, uint64_t data,
+		 uint32_t len)
+{
+	static struct vt_req reqs[80];
+	struct vt_queue *q = &dev->q[0];
+
+	vt_fill(vt_ptr(&dev->mem, data), len, 9, 0);
+	ASSERT_EQ(VIRTIO_BLK_S_OK, vt_io(q, VIRTIO_BLK_T_OUT, 0, data, len));
+	memset(vt_ptr(&dev->mem, data), 0, len);
+	for (unsigned int i = 0; i < ARRAY_SIZE(reqs); i++) {
+		reqs[i] = (struct vt_req) { .type = VIRTIO_BLK_T_IN, .data = data, .len = len };
+		ASSERT_EQ(0, vt_req_add(q, &reqs[i]));
+	}
+	vt_publish(q);
+	vt_kick(q);
+	for (unsigned int i = 0; i < ARRAY_SIZE(reqs); i++) {
+		ASSERT_EQ(0, vt_req_wait(q, &reqs[i]));
+		EXPECT_EQ(VIRTIO_BLK_S_OK, reqs[i].status);
+		EXPECT_EQ(len + 1, reqs[i].used_len);
+	}
+	EXPECT_EQ(-1, vt_check(vt_ptr(&dev->mem, data), len, 9, 0));
+}
+
+TEST_F(disk, beyond_the_budget)
+{
+	struct vt_null_opts opts = { .delay_ns = 50 * 1000 * 1000, .depth = 1024 };
+
+	ASSERT_EQ(0, vt_null_create(&self->bdev, "vbtmany", &opts));
+	ASSERT_EQ(0, vt_attach(&self->dev, self->bdev.fd));
+	many(_metadata, &self->dev, vt_alloc_in(&self->dev.mem, 1, 4 * VT_MIB, 4096), 4 * VT_MIB);
+	many(_metadata, &self->dev, vt_alloc_in(&self->dev.mem, 1, VT_MIB, 4096) + 1, 64 * 1024);
+}
+
+TEST_F(disk, zoned_is_refused)
+{
+	struct vhost_blk_query query;
+	int r = vt_null_create(&self->bdev, "vbtzoned", &(struct vt_null_opts) { .zoned = true });
+
+	if (r == -EOPNOTSUPP)
+		SKIP(return, "no zoned block devices in this kernel");
+	ASSERT_EQ(0, r);
+	EXPECT_EQ(-EOPNOTSUPP, vt_attach(&self->dev, self->bdev.fd));
+	EXPECT_EQ(-EOPNOTSUPP, vt_query(self->dev.fd, self->bdev.fd, &query));
+}
+
 TEST_F(disk, scsi_debug)
 {
 	int r = vt_scsi_debug_create(&self->bdev, 8, 512);

@@ -119,7 +119,13 @@ static int null_configure(const char *name, const struct vt_null_opts *o)
 	r = r ?: null_set(name, "irqmode", o->delay_ns ? 2 : 1);
 	if (o->delay_ns)
 		r = r ?: null_set(name, "completion_nsec", o->delay_ns);
-	return r ?: null_set(name, "power", 1);
+	/* The attribute is there without the feature, and then refuses power. */
+	if (o->zoned && !r)
+		r = null_set(name, "zoned", 1) || null_set(name, "zone_size", 4) ||
+		    null_set(name, "power", 1) ? -EOPNOTSUPP : 0;
+	else
+		r = r ?: null_set(name, "power", 1);
+	return r;
 }
 
 int vt_null_create(struct vt_bdev *bdev, const char *name, const struct vt_null_opts *opts)

@@ -292,6 +292,7 @@ struct vt_null_opts {
 	unsigned int nr_queues;	/* 0: 1 */
 	unsigned int depth;	/* requests it takes at once per queue, 0: 64 */
 	bool volatile_data;	/* do not keep what is written */
+	bool zoned;		/* -EOPNOTSUPP: not in this kernel */
 };
 
 /* null_blk with the given name, which must not be in use by another program. */

@@ -150,16 +150,21 @@ await() {
 
 # qmp JSON: send a command, print its answer, fail if that is an error
 qmp() {
-	local line end=$((SECONDS + 20))
+	local line='' part end=$((SECONDS + 60))
 
 	echo "$1" >&"$qmp_in"
 	while ((SECONDS < end)) && kill -0 "$qemu" 2>/dev/null; do
-		read -r -t 1 -u "$qmp_out" line || continue
+		# A read that times out in the middle of a line has consumed its start.
+		read -r -t 1 -u "$qmp_out" part || { line+=$part; continue; }
+		line+=$part
 		case $line in
 		'{"return"'*) echo "$line"; return 0 ;;
 		'{"error"'*) echo "$line"; return 1 ;;
 		esac
+		echo "$line"
+		line=
 	done
+	echo "$line"
 	echo "no answer from QEMU's monitor to $1; QEMU says:"
 	cat "${serial%.serial}.err"
 	return 1
