@@ -21,7 +21,6 @@
 #include <unistd.h>
 #include <sys/mman.h>
 
-
 #include "vt.h"
 
 #define ROUND_SECONDS	60	/* deadline of a round; far above what one takes */
@@ -38,7 +37,6 @@ struct fuzz {
 	bool stop;		/* for the racing thread */
 	unsigned long chains, kicks, ioctls, rings;
 };
-
 
 static uint64_t next(uint64_t *s)
 {
@@ -65,30 +63,48 @@ static uint64_t any_gpa(struct fuzz *f)
 	const struct vt_queue *q = &f->dev.q[rnd(f, f->dev.nr_queues)];
 
 	switch (rnd(f, 20)) {
-	case 0: return vt_hole(&f->dev.mem);
-	case 1: return vt_boundary(&f->dev.mem) - rnd(f, 4096);
-	case 2: return q->desc_gpa + rnd(f, 64);
-	case 3: return q->avail_gpa + rnd(f, 64);
-	case 4: return q->used_gpa + rnd(f, 64);
-	case 5: return f->tables + rnd(f, 4096);
-	case 6: return next(&f->rng);
-	case 7: return UINT64_MAX - rnd(f, 4096);
-	case 8 ... 10: return f->pool + rnd(f, POOL_PAGES * 4096);
-	default: return f->pool + rnd(f, POOL_PAGES * 8) * 512;
+	case 0:
+		return vt_hole(&f->dev.mem);
+	case 1:
+		return vt_boundary(&f->dev.mem) - rnd(f, 4096);
+	case 2:
+		return q->desc_gpa + rnd(f, 64);
+	case 3:
+		return q->avail_gpa + rnd(f, 64);
+	case 4:
+		return q->used_gpa + rnd(f, 64);
+	case 5:
+		return f->tables + rnd(f, 4096);
+	case 6:
+		return next(&f->rng);
+	case 7:
+		return UINT64_MAX - rnd(f, 4096);
+	case 8 ... 10:
+		return f->pool + rnd(f, POOL_PAGES * 4096);
+	default:
+		return f->pool + rnd(f, POOL_PAGES * 8) * 512;
 	}
 }
 
 static uint32_t any_len(struct fuzz *f)
 {
 	switch (rnd(f, 16)) {
-	case 0: return 0;
-	case 1: return 1;
-	case 2: return rnd(f, 512);
-	case 3: return next(&f->rng);
-	case 4: return 0x80000000;
-	case 5: return UINT32_MAX;
-	case 6: return 1 << 20;
-	default: return 512 * (1 + rnd(f, 64));
+	case 0:
+		return 0;
+	case 1:
+		return 1;
+	case 2:
+		return rnd(f, 512);
+	case 3:
+		return next(&f->rng);
+	case 4:
+		return 0x80000000;
+	case 5:
+		return UINT32_MAX;
+	case 6:
+		return 1 << 20;
+	default:
+		return 512 * (1 + rnd(f, 64));
 	}
 }
 
@@ -119,8 +135,8 @@ static void any_header(struct fuzz *f, uint64_t gpa)
 }
 
 /* A chain in ring or table @d of @num entries: header, payload, status; then damage. */
-static unsigned int any_chain(struct fuzz *f, volatile struct vring_desc *d, unsigned int first,
-			      unsigned int num, bool in_ring)
+static unsigned int any_chain(struct fuzz *f, volatile struct vring_desc *d,
+			      unsigned int first, unsigned int num, bool in_ring)
 {
 	unsigned int n = 1 + rnd(f, chance(f, 10) ? num : 6), i, at = first;
 	uint64_t hdr = f->pool + rnd(f, POOL_PAGES * 128) * 32;
@@ -166,7 +182,8 @@ static void do_chain(struct fuzz *f, struct vt_queue *q)
 		unsigned int n = any_chain(f, vt_ptr(&f->dev.mem, table), 0, 64, false);
 
 		q->desc[head] = (struct vring_desc) {
-			.addr = chance(f, 95) ? table + (chance(f, 5) ? rnd(f, 16) : 0) : any_gpa(f),
+			.addr = chance(f, 5) ? any_gpa(f) :
+				table + (chance(f, 5) ? rnd(f, 16) : 0),
 			.len = chance(f, 95) ? n * 16 : any_len(f),
 			.flags = VRING_DESC_F_INDIRECT | (chance(f, 5) ? VRING_DESC_F_NEXT : 0) |
 				 (chance(f, 10) ? VRING_DESC_F_WRITE : 0),
@@ -237,29 +254,54 @@ static void do_ioctl(struct fuzz *f)
 
 	f->ioctls++;
 	switch (rnd(f, 16)) {
-	case 0: vt_detach(&f->dev); f->attached = false; break;
-	case 1: f->attached |= !vt_attach(&f->dev, f->bdev.fd); break;
-	case 2: mem_table_any(f); break;
-	case 3: vt_vring_fd(&f->dev, fds[rnd(f, 3)], i, -1); break;
-	case 4: vt_vring_fd(&f->dev, fds[rnd(f, 3)], i, rnd(f, 40)); break;
-	case 5: vt_vring_fd(&f->dev, VHOST_SET_VRING_KICK, i, q->kick); break;
-	case 6: vt_vring_fd(&f->dev, VHOST_SET_VRING_CALL, i, q->call); break;
+	case 0:
+		vt_detach(&f->dev);
+		f->attached = false;
+		break;
+	case 1:
+		f->attached |= !vt_attach(&f->dev, f->bdev.fd);
+		break;
+	case 2:
+		mem_table_any(f);
+		break;
+	case 3:
+		vt_vring_fd(&f->dev, fds[rnd(f, 3)], i, -1);
+		break;
+	case 4:
+		vt_vring_fd(&f->dev, fds[rnd(f, 3)], i, rnd(f, 40));
+		break;
+	case 5:
+		vt_vring_fd(&f->dev, VHOST_SET_VRING_KICK, i, q->kick);
+		break;
+	case 6:
+		vt_vring_fd(&f->dev, VHOST_SET_VRING_CALL, i, q->call);
+		break;
 	case 7 ... 8:
 		vt_ioctl(f->dev.fd, states[rnd(f, 5)], &state, sizeof(state));
 		break;
-	case 9: vt_ioctl(f->dev.fd, VHOST_SET_FEATURES, &features, sizeof(features)); break;
+	case 9:
+		vt_ioctl(f->dev.fd, VHOST_SET_FEATURES, &features, sizeof(features));
+		break;
 	case 10:
 		features &= f->dev.features;
 		vt_ioctl(f->dev.fd, VHOST_SET_FEATURES, &features, sizeof(features));
 		break;
-	case 11: vt_ioctl(f->dev.fd, VHOST_BLK_SET_SERIAL, &serial, sizeof(serial)); break;
-	case 12: vt_query(f->dev.fd, chance(f, 50) ? f->bdev.fd : (int)rnd(f, 20), &query); break;
+	case 11:
+		vt_ioctl(f->dev.fd, VHOST_BLK_SET_SERIAL, &serial, sizeof(serial));
+		break;
+	case 12:
+		vt_query(f->dev.fd, chance(f, 50) ? f->bdev.fd : (int)rnd(f, 20), &query);
+		break;
 	case 13:
 		vt_dev_protect(&f->dev.mem, f->pool + rnd(f, POOL_PAGES) * 4096, 4096,
 			       chance(f, 50) ? PROT_NONE : PROT_READ | PROT_WRITE);
 		break;
-	case 14: vt_vring_set(&f->dev, i % f->dev.nr_queues, rnd(f, 65536)); break;
-	default: rings_renew(f); break;
+	case 14:
+		vt_vring_set(&f->dev, i % f->dev.nr_queues, rnd(f, 65536));
+		break;
+	default:
+		rings_renew(f);
+		break;
 	}
 }
 
@@ -351,7 +393,7 @@ static int fuzz_round(struct fuzz *f)
 
 static void on_deadline(int sig)
 {
-	static const char text[] = "not ok 1 fuzz: a round hangs; replay with the last seed above\n";
+	static const char text[] = "not ok 1 fuzz: a round hangs; replay from the last seed\n";
 
 	(void)sig;
 	if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0)
@@ -397,9 +439,15 @@ int main(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 's': seconds = strtoul(optarg, NULL, 0); break;
-		case 'r': rounds = strtoul(optarg, NULL, 0); break;
-		case 'S': f.seed = strtoull(optarg, NULL, 0); break;
+		case 's':
+			seconds = strtoul(optarg, NULL, 0);
+			break;
+		case 'r':
+			rounds = strtoul(optarg, NULL, 0);
+			break;
+		case 'S':
+			f.seed = strtoull(optarg, NULL, 0);
+			break;
 		default:
 			fprintf(stderr, "usage: fuzz [--seconds S | --rounds N] [--seed SEED]\n");
 			return 2;
