@@ -15,6 +15,7 @@ cache=$HOME/.cache/vhost-blk
 ctl=
 vm=
 tail=
+watch=
 
 # What the kernel prints when something is wrong in it. One extended regular
 # expression a line; user processes that fault print "traps: ..." instead.
@@ -323,6 +324,7 @@ um_args() {
 cleanup() {
 	[[ -z $vm ]] || kill -TERM "$vm" 2>/dev/null || true
 	[[ -z $tail ]] || kill "$tail" 2>/dev/null || true
+	[[ -z $watch ]] || kill "$watch" 2>/dev/null || true
 	[[ -z $ctl ]] || rm -rf "$ctl"
 }
 
@@ -356,6 +358,17 @@ report() {
 	return "$status"
 }
 
+# Ends a VM that has not reached our first instruction after two minutes.
+watch_boot() {
+	local i
+
+	for ((i = 0; i < 120; i++)); do
+		sleep 1
+		[[ ! -e $ctl/started ]] || return 0
+	done
+	kill -TERM "$1" 2>/dev/null
+}
+
 # Run the VM to its end; its output goes to stdout as it comes.
 boot() {
 	local rc=0
@@ -364,10 +377,13 @@ boot() {
 	timeout -k 5 "$((timeout - SECONDS))" "${args[@]}" \
 		</dev/null >>"$log" 2>"$ctl/qemu.err" &
 	vm=$!
+	watch_boot "$vm" >/dev/null 2>&1 &
+	watch=$!
 	tail -c +1 -s 0.1 --pid="$vm" -f "$ctl/output" 2>/dev/null &
 	tail=$!
 	wait "$vm" || rc=$?
 	vm=
+	kill "$watch" 2>/dev/null || true
 	wait "$tail" || true
 	tail=
 	return "$rc"
@@ -389,11 +405,11 @@ main() {
 	write_conf "$(($(date +%s) + timeout - (SECONDS - start)))"
 	if ((um)); then um_args; else qemu_args; fi
 	boot || rc=$?
-	# Emulation now and then dies while the kernel sets up PCI. Nothing of ours
-	# has run by then, so try once more; a second time is a result.
+	# Emulation now and then dies or stands still while the kernel sets itself up.
+	# Nothing of ours has run by then, so try once more; a second time is a result.
 	if ((rc != 124 && rc != 137)) && [[ ! -e $ctl/status ]] &&
 		! grep -q "vm: " "$log"; then
-		note "the VM died before it had started anything (status $rc); booting it again"
+		note "the VM died or hung before it had started anything (status $rc); booting it again"
 		rc=0
 		boot || rc=$?
 	fi

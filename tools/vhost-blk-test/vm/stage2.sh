@@ -130,6 +130,7 @@ run_command() {
 	echo "$rc" >"$ctl/status.new"
 }
 
+: >"$ctl/started"
 mkfifo /run/vm/never
 bind_modules
 mount_all
