@@ -10,6 +10,7 @@ packages=(
 	gcc g++ make linux-headers-amd64 linux-source kmod # the module
 	sparse shellcheck perl python3                     # static checks
 	xz-utils tar
+	dmsetup mount                                      # kselftests
 )
 
 die() {
@@ -19,7 +20,7 @@ die() {
 
 for tool in vhost-blk-test/vm/run.sh vhost-blk-test/vm/debian-kernel.sh \
 	vhost-blk-test/vm/sanitizer-kernel.sh vhost-blk-test/demo.sh \
-	vhost-blk-test/run-kselftests.sh qemu/build-plugin.sh; do
+	qemu/build-plugin.sh; do
 	list=$("$here/$tool" --packages) || die "$tool --packages failed"
 	mapfile -t -O "${#packages[@]}" packages < <(tr ' ' '\n' <<<"$list" | sed '/^$/d')
 done
