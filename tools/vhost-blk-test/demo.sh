@@ -193,6 +193,9 @@ table() {
 }
 
 plot() {
+	local where=''
+
+	[[ $(<"$out/accel") != tcg ]] || where=" (under emulation: only ratios count)"
 	gnuplot <<-END
 	set terminal svg size 900,420 font "sans,12"
 	set output "$out/results.svg"
@@ -205,7 +208,7 @@ plot() {
 	set yrange [0:*]
 	set ylabel "IOPS"
 	set xlabel "request size"
-	set title "random 50/50 read/write, libaio, direct, queue depth 32"
+	set title "random 50/50 read/write, libaio, direct, queue depth 32$where"
 	plot for [e in "host plain iothread vhost"] "< awk -F, '\$1==\"".e."\"' $out/results.csv" \\
 		using 3:xtic(2) title (e eq "host" ? "host, no guest" : e eq "plain" ? "virtio-blk-pci" : \\
 		e eq "iothread" ? "virtio-blk-pci, iothread" : "vhost-blk-pci")
@@ -222,6 +225,8 @@ report() {
 	if [[ $(<"$out/accel") == tcg ]]; then
 		echo "  KVM is not usable on this machine: everything ran under emulation, guest inside"
 		echo "  guest. Only ratios count; the absolute numbers say nothing about real hardware."
+		echo "  Most of the time goes into leaving and entering the guest, whatever the device,"
+		echo "  and ratios move by a third from run to run; ROUNDS=9 steadies them."
 		echo
 	fi
 	echo "  The guest ran from Debian on vhost-blk-pci and shut down; e2fsck, sha256 of its"
