@@ -51,8 +51,8 @@ checkpatch() {
 	perl "$tmp/scripts/checkpatch.pl" --no-tree --terse --no-summary --show-types --quiet "$@"
 }
 
-# In a program volatile is what shared memory needs, and there are no kernel macros.
-user_style=VOLATILE,PREFER_DEFINED_ATTRIBUTE_MACRO,CAMELCASE,MACRO_WITH_FLOW_CONTROL,COMPLEX_MACRO
+# In a program volatile is what shared memory needs, and there are no kernel macros or types.
+user_style=VOLATILE,PREFER_DEFINED_ATTRIBUTE_MACRO,CAMELCASE,MACRO_WITH_FLOW_CONTROL,COMPLEX_MACRO,PREFER_KERNEL_TYPES
 
 kernel_doc() {
 	perl "$tmp/scripts/kernel-doc" -none "$@" 2>&1
