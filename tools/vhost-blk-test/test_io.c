@@ -457,7 +457,8 @@ static void many(struct __test_metadata *_metadata, struct vt_dev *dev, uint64_t
 
 TEST_F(disk, beyond_the_budget)
 {
-	struct vt_null_opts opts = { .delay_ns = 50 * 1000 * 1000, .depth = 1024 };
+	/* Longer than it takes to copy what is read: all of them pile up. */
+	struct vt_null_opts opts = { .delay_ns = 1500UL * 1000 * 1000, .depth = 4096 };
 
 	ASSERT_EQ(0, vt_null_create(&self->bdev, "vbtmany", &opts));
 	ASSERT_EQ(0, vt_attach(&self->dev, self->bdev.fd));
