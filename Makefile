@@ -16,7 +16,7 @@ KBUILD = $(MAKE) -C $(KDIR) M=$(TOP) VHOST_BLK_TOP=$(TOP) VHOST_H_DIR=$(VHOST_H_
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: all print-kdir modules modules_install install uninstall clean help check demo coverage deps headers
+.PHONY: all print-kdir modules modules_install install uninstall clean help check demo coverage htmldocs deps headers
 
 all: modules
 
@@ -64,6 +64,9 @@ demo: deps
 check: deps
 	@tools/vhost-blk-test/check.sh
 
+htmldocs:
+	sphinx-build -W -q -b html Documentation build/html
+
 # Lines of the module that the tests execute; at least PERCENT=90 must be.
 coverage: deps modules
 	@tools/vhost-blk-test/coverage.sh
@@ -80,6 +83,7 @@ help:
 	@echo 'make demo             install what is missing, build, run a guest, print a table'
 	@echo 'make check            install what is missing, build, run every test'
 	@echo 'make coverage         lines of the module that the tests execute'
+	@echo 'make htmldocs         Documentation/ as HTML in build/html (python3-sphinx)'
 	@echo 'make modules_install  install the module for the kernel in KDIR'
 	@echo 'make install          the same, and the header, udev rule, load at boot (DESTDIR=, PREFIX=)'
 	@echo 'make uninstall        remove the header, udev rule, load at boot'

@@ -8,7 +8,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 packages=(
 	gcc g++ make linux-headers-amd64 linux-source kmod # the module
-	sparse shellcheck perl python3                     # static checks
+	sparse shellcheck perl python3-sphinx              # static checks
 	xz-utils tar
 	dmsetup mount                                      # kselftests
 )

@@ -85,7 +85,7 @@ mapfile -t test_files < <(sources tools/vhost-blk-test | grep '\.[ch]$')
 mapfile -t scripts < <(sources '*.sh' .ci/run)
 
 echo "TAP version 13"
-echo "1..8"
+echo "1..9"
 check "kernel's own scripts" kernel_scripts
 check "module builds with W=1 and sparse" module_build
 check "checkpatch --strict: module" checkpatch --strict -f "${kernel_files[@]}"
@@ -94,4 +94,5 @@ check "kernel-doc" kernel_doc "${kernel_files[@]}"
 check "UAPI header compiles alone, C and C++" uapi_alone
 check "shellcheck" shellcheck -x -S warning "${scripts[@]}"
 check "licence lines" spdx
+check "documentation" sphinx-build -W -q -b html Documentation "$tmp/html"
 exit $bad
