@@ -386,7 +386,7 @@ static struct bio *vhost_blk_bio_next(struct vhost_blk_bdev_req *br, unsigned in
 {
 	struct bio *bio;
 
-	/* Pieces may straddle pages: more of them than pages makes no difference. */
+	/* What does not fit into the slot's own bio goes on in a large one. */
 	if (!nr && (br->bounce || br->left <= SZ_64K))
 		return vhost_blk_bio_own(br);
 	if (br->bounce || nr == VHOST_BLK_WINDOW_BIOS)
