@@ -160,6 +160,7 @@ static blk_opf_t vhost_blk_rw_opf(const struct vhost_blk_req *req)
 
 /* ---- payload cursor ---- */
 
+/* Leaves the cursor on a piece that has bytes left, or at the end. */
 static void vhost_blk_cursor_advance(struct vhost_blk_bdev_req *br, u64 bytes)
 {
 	br->left -= bytes;
@@ -253,14 +254,8 @@ static ssize_t vhost_blk_bio_map_piece(struct vhost_blk_bdev_req *br, struct bio
 static int vhost_blk_bio_map(struct vhost_blk_bdev_req *br, struct bio *bio)
 {
 	while (br->left) {
-		ssize_t bytes;
+		ssize_t bytes = vhost_blk_bio_map_piece(br, bio);
 
-		if (br->skip == br->iov->iov_len) {
-			br->iov++;
-			br->skip = 0;
-			continue;
-		}
-		bytes = vhost_blk_bio_map_piece(br, bio);
 		if (bytes < 0)
 			return bytes;
 		if (!bytes)
@@ -489,6 +484,7 @@ void vhost_blk_execute_rw(struct vhost_blk_req *req)
 	br->skip = 0;
 	br->left = req->data_bytes;
 	br->sector = req->sector;
+	vhost_blk_cursor_advance(br, 0);	/* over empty pieces */
 	vhost_blk_window_submit(br);
 }
 

@@ -7,10 +7,8 @@
 #ifndef _VHOST_BLK_COMPAT_H
 #define _VHOST_BLK_COMPAT_H
 
-struct vhost_virtqueue;
-struct vhost_work;
+#include "vhost.h"
 
-#ifdef _VHOST_H
 /*
  * Queue work on the worker of a vring. False: there is no worker (any more).
  * vhost core had one worker a device before it had one a vring.
@@ -48,6 +46,5 @@ static inline long vhost_blk_worker_ioctl(struct vhost_dev *dev, unsigned int cm
 	return -ENOIOCTLCMD;
 #endif
 }
-#endif /* _VHOST_H */
 
 #endif /* _VHOST_BLK_COMPAT_H */
