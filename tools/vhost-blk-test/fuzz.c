@@ -33,7 +33,6 @@ struct fuzz {
 	uint64_t seed;
 	uint64_t pool;		/* guest memory that requests use */
 	uint64_t tables;	/* indirect tables */
-	bool attached;
 	bool stop;		/* for the racing thread */
 	unsigned long chains, kicks, ioctls, rings;
 };
@@ -211,7 +210,7 @@ static void rings_renew(struct fuzz *f)
 	vt_detach(&f->dev);
 	for (unsigned int i = 0; i < f->dev.nr_queues; i++)
 		vt_vring_reset(&f->dev, i, 0);
-	f->attached = !vt_attach(&f->dev, f->bdev.fd);
+	vt_attach(&f->dev, f->bdev.fd);
 }
 
 static void mem_table_any(struct fuzz *f)
@@ -256,10 +255,9 @@ static void do_ioctl(struct fuzz *f)
 	switch (rnd(f, 16)) {
 	case 0:
 		vt_detach(&f->dev);
-		f->attached = false;
 		break;
 	case 1:
-		f->attached |= !vt_attach(&f->dev, f->bdev.fd);
+		vt_attach(&f->dev, f->bdev.fd);
 		break;
 	case 2:
 		mem_table_any(f);
@@ -379,7 +377,7 @@ static int fuzz_round(struct fuzz *f)
 		return r;
 	f->pool = vt_alloc_in(&f->dev.mem, 1, POOL_PAGES * 4096, 4096);
 	f->tables = vt_alloc_in(&f->dev.mem, 1, 16 * 1024, 4096);
-	f->attached = !vt_attach(&f->dev, f->bdev.fd);
+	vt_attach(&f->dev, f->bdev.fd);
 	f->stop = false;
 	if (pthread_create(&racer, NULL, race, f))
 		return -EAGAIN;
