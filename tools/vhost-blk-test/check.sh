@@ -54,33 +54,22 @@ finish() {
 	exit
 }
 
-# The module for another release's kernel, built by that release's compiler; the
-# directory goes into a file, for the stage that boots it.
-build_for() {
-	local series=$1 dir
+# build_kernel LABEL COMMAND...: a kernel and the module for it; the directory that
+# the command prints goes into a file, for the stages that boot it.
+build_kernel() {
+	local label=$1 dir
+	shift
 	echo "1..1"
-	if dir=$("$here/vm/debian-kernel.sh" "$series"); then
-		echo "$dir" >"$logs/kernel-$series"
-		echo "ok 1 module builds for $series with W=1, no warnings"
+	if dir=$("$@"); then
+		echo "$dir" >"$logs/kernel-$label"
+		echo "ok 1 kernel and module: $label"
 	else
-		echo "not ok 1 module builds for $series with W=1, no warnings"
+		echo "not ok 1 kernel and module: $label"
 		return 1
 	fi
 }
-
-build_sanitizer() {
-	local dir
-	echo "1..1"
-	if dir=$("$here/vm/sanitizer-kernel.sh"); then
-		echo "$dir" >"$logs/kernel-sanitizer"
-		echo "ok 1 sanitizer kernel"
-	else
-		echo "not ok 1 sanitizer kernel"
-		return 1
-	fi
-}
-export -f build_for build_sanitizer
-export here logs
+export -f build_kernel
+export logs
 
 # kselftests LABEL [KERNEL_DIR]: the whole suite in a test host.
 kselftests() {
@@ -99,11 +88,13 @@ native=$(modinfo -F vermagic drivers/vhost/vhost_blk.ko | cut -d. -f1,2)
 for series in $kernels; do
 	if [ "$series" = "$native" ]; then
 		kselftests "$series"
-	elif stage "build-$series" 1200 bash -c "build_for $series"; then
+	elif stage "build-$series" 1200 bash -c 'build_kernel "$@"' - \
+		"$series" "$here/vm/debian-kernel.sh" "$series"; then
 		kselftests "$series" "$(cat "$logs/kernel-$series")"
 	fi
 done
-if stage build-sanitizer 2400 bash -c build_sanitizer; then
+if stage build-sanitizer 2400 bash -c 'build_kernel "$@"' - \
+	sanitizer "$here/vm/sanitizer-kernel.sh"; then
 	dir=$(cat "$logs/kernel-sanitizer")
 	stage kunit 120 "$vm" --kernel "$dir" --module "$dir/build/drivers/vhost/vhost_blk.ko" \
 		--mem 1536 --timeout 100 --log "$logs/kunit.console" -- "$here/kunit.sh"
