@@ -11,6 +11,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -304,11 +305,20 @@ int vt_loop_create(struct vt_bdev *bdev, uint64_t bytes, unsigned int lbs);
 /* A loop device with nothing behind it: capacity 0. */
 int vt_loop_unbound(struct vt_bdev *bdev);
 int vt_scsi_debug_create(struct vt_bdev *bdev, unsigned int mib, unsigned int lbs);
+/* With the module's parameters. -ENODEV: this kernel has no scsi_debug. */
+int vt_scsi_debug_create_args(struct vt_bdev *bdev, const char *args);
 /* Device mapper table in the form dmsetup takes. -ENOENT: no dmsetup here. */
 int vt_dm_create(struct vt_bdev *bdev, const char *name, const char *table);
 /* Load a new table into it: waits for I/O in flight. */
 int vt_dm_reload(struct vt_bdev *bdev, const char *table);
+/* Keep what is submitted to it from going on; waits for I/O in flight unless @noflush. */
+int vt_dm_suspend(struct vt_bdev *bdev, bool noflush);
+int vt_dm_resume(struct vt_bdev *bdev);
+/* A block device that is there and stays: nothing is destroyed with it. */
+int vt_bdev_open(struct vt_bdev *bdev, const char *name);
 void vt_bdev_destroy(struct vt_bdev *bdev);
+/* Write @value into a file of the device's queue directory in sysfs. */
+int vt_bdev_queue_set(const struct vt_bdev *bdev, const char *attr, const char *value);
 /* Write @value into a file of sysfs or configfs. */
 int vt_write_file(const char *path, const char *value);
 int vt_read_long(const char *path, long *value);
@@ -320,6 +330,54 @@ int vt_inflight(const struct vt_bdev *bdev);
 int vt_inflight_wait(const struct vt_bdev *bdev, unsigned int nr);
 /* 0 if nobody else holds the block device, else -EBUSY. */
 int vt_exclusive(const struct vt_bdev *bdev);
+
+/* ---- verified load (load.c) ---- */
+
+struct vt_load_slot;
+
+struct vt_load {
+	/* what the caller says; vt_load_spread fills in the first lines */
+	struct vt_queue *q;	/* nobody else uses it meanwhile */
+	uint64_t sector;	/* nobody else writes to this part of the disk */
+	uint32_t nr_sectors;
+	uint32_t lbs;		/* 0: 512 */
+	uint64_t random;	/* seed, 0: from the queue */
+	uint32_t max_bytes;	/* of a request, 0: 64 KiB */
+	unsigned int depth;	/* requests at once, 0: 8 */
+	bool aligned;		/* nothing to bounce */
+	bool may_fail;		/* IOERR is an answer, too; OK still means right data */
+	/* results */
+	uint64_t nr_done, nr_failed;
+	int error;		/* the first one */
+	char what[120];		/* and what it was */
+	/* private */
+	pthread_t thread;
+	struct vt_load_slot *slot;
+	uint16_t *gen, last_gen;
+	uint8_t *sector_busy;
+	bool stop, swept;
+};
+
+/* @n loads over the queues of @dev, each with a part of @disk. */
+void vt_load_spread(struct vt_load *load, unsigned int n, struct vt_dev *dev,
+		    const struct vt_bdev *disk);
+/* Go on from where it was stopped, if it was. */
+int vt_load_start(struct vt_load *load);
+/* Wait until @nr more requests have ended well. */
+int vt_load_more(struct vt_load *load, unsigned int nr);
+/* Let what is in flight end, read everything back. Returns the first error. */
+int vt_load_stop(struct vt_load *load);
+void vt_load_free(struct vt_load *load);
+
+/* ---- control groups (cgroup.c) ---- */
+
+/* Below the root of the version 2 hierarchy, with @controller: "io" or "memory". */
+int vt_cgroup_create(const char *name, const char *controller);
+/* Also how a process enters: file cgroup.procs, value 0. */
+int vt_cgroup_set(const char *name, const char *file, const char *value);
+/* The number that follows the first @key in @file; -ENODATA: no such key. */
+int vt_cgroup_get(const char *name, const char *file, const char *key, long *value);
+int vt_cgroup_remove(const char *name);
 
 /* ---- what reaches a block device (trace.c) ---- */
 
@@ -336,5 +394,24 @@ struct vt_trace_count {
 int vt_trace_start(struct vt_trace *trace, const struct vt_bdev *bdev);
 int vt_trace_read(struct vt_trace *trace, struct vt_trace_count *count);
 void vt_trace_stop(struct vt_trace *trace);
+
+/* ---- injected faults (fault.c) ---- */
+
+/* Make all kinds of faults possible. Not 0: this kernel has no fault injection. */
+int vt_fault_init(void);
+/* One knob of one kind, for instance fail_make_request, probability. */
+int vt_fault_set(const char *kind, const char *attr, const char *value);
+/* The thread @tid's countdown, for the two below. */
+int vt_fault_open(int tid);
+/* From now on the @nth place in this thread where something can fail does; 0: none. */
+int vt_fault_arm(int fd, unsigned int nth);
+/* No more faults. How many places were left: 0 if it did fail; or -errno. */
+int vt_fault_disarm(int fd);
+/* Thread id of the worker of this process's device; a kernel thread. */
+int vt_worker_tid(void);
+/* Forget the leaks so far. -ENOENT: this kernel has no kmemleak. */
+int vt_kmemleak_start(void);
+/* How many objects were lost since, and what they are; takes six seconds, or -errno. */
+int vt_kmemleak_count(char *report, size_t size);
 
 #endif /* VT_H */
