@@ -204,17 +204,15 @@ int vt_loop_create(struct vt_bdev *bdev, uint64_t bytes, unsigned int lbs)
 	return bdev_open(bdev);
 }
 
-int vt_scsi_debug_create(struct vt_bdev *bdev, unsigned int mib, unsigned int lbs)
+int vt_scsi_debug_create_args(struct vt_bdev *bdev, const char *args)
 {
 	const char *where = "/sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*";
 	int64_t end = vt_now_ms() + vt_timeout_ms();
-	char args[96];
 	glob_t g;
 	int r;
 
 	memset(bdev, 0, sizeof(*bdev));
 	bdev->fd = -1;
-	snprintf(args, sizeof(args), "dev_size_mb=%u sector_size=%u delay=0", mib, lbs);
 	/* Nothing asks for the disk driver where there is no udev. */
 	vt_modprobe("sd_mod", "");
 	r = vt_modprobe("scsi_debug", args);
@@ -230,6 +228,14 @@ int vt_scsi_debug_create(struct vt_bdev *bdev, unsigned int mib, unsigned int lb
 	snprintf(bdev->path, sizeof(bdev->path), "/dev/%s", bdev->name);
 	globfree(&g);
 	return bdev_open(bdev);
+}
+
+int vt_scsi_debug_create(struct vt_bdev *bdev, unsigned int mib, unsigned int lbs)
+{
+	char args[96];
+
+	snprintf(args, sizeof(args), "dev_size_mb=%u sector_size=%u delay=0", mib, lbs);
+	return vt_scsi_debug_create_args(bdev, args);
 }
 
 /* Without udev dmsetup has to make the node itself. */
@@ -260,6 +266,32 @@ int vt_dm_reload(struct vt_bdev *bdev, const char *table)
 {
 	return run(DMSETUP " load %s --table '%s'", bdev->dm, table) ?:
 	       run(DMSETUP " resume %s", bdev->dm);
+}
+
+int vt_dm_suspend(struct vt_bdev *bdev, bool noflush)
+{
+	return run(DMSETUP " suspend %s %s", noflush ? "--noflush --nolockfs" : "", bdev->dm);
+}
+
+int vt_dm_resume(struct vt_bdev *bdev)
+{
+	return run(DMSETUP " resume %s", bdev->dm);
+}
+
+int vt_bdev_open(struct vt_bdev *bdev, const char *name)
+{
+	memset(bdev, 0, sizeof(*bdev));
+	snprintf(bdev->name, sizeof(bdev->name), "%s", name);
+	snprintf(bdev->path, sizeof(bdev->path), "/dev/%s", name);
+	return bdev_open(bdev);
+}
+
+int vt_bdev_queue_set(const struct vt_bdev *bdev, const char *attr, const char *value)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/%s", bdev->name, attr);
+	return vt_write_file(path, value);
 }
 
 void vt_bdev_destroy(struct vt_bdev *bdev)
