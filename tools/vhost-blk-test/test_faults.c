@@ -47,6 +47,14 @@ static int null_attr(const char *name, const char *attr, const char *value)
 	return vt_write_file(path, value);
 }
 
+static int block_attr(const struct vt_bdev *bdev, const char *attr, const char *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/%s", bdev->name, attr);
+	return vt_write_file(path, value);
+}
+
 /* H01: some sectors are bad; a request that touches them fails, others do not */
 TEST_F(faults, bad_sectors)
 {
@@ -109,6 +117,189 @@ TEST_F(faults, dm_error)
 	ASSERT_EQ(0, vt_dm_reload(&self->over, linear));
 	EXPECT_EQ(0, vt_good(self->q));
 	EXPECT_EQ(OK, vt_io(self->q, VIRTIO_BLK_T_FLUSH, 0, 0, 0));
+}
+
+/* A dm device named vbtover over a new disk. Skips the test where there is no such target. */
+#define OVER_MUST(target, table, ...) do {					\
+	char text[128];								\
+	int r;									\
+										\
+	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtlow",			\
+				    &(struct vt_null_opts) { .cache_mib = 8 }));	\
+	if (vt_modprobe("dm_" target, ""))					\
+		SKIP(return, "no dm-" target " in this kernel");		\
+	snprintf(text, sizeof(text), table, self->disk.path, ##__VA_ARGS__);	\
+	r = vt_dm_create(&self->over, "vbtover", text);				\
+	if (r == -ENOENT)							\
+		SKIP(return, "no dmsetup here");				\
+	ASSERT_EQ(0, r);							\
+	ASSERT_EQ(0, vt_attach(&self->dev, self->over.fd));			\
+} while (0)
+
+/* H01: a sector that cannot be read until it is written again, as on a real disk */
+TEST_F(faults, dm_dust)
+{
+	OVER_MUST("dust", "0 65536 dust %s 0 512");
+	EXPECT_EQ(OK, vt_io(self->q, OUT, 0, self->data, 4 * VT_MIB));
+	ASSERT_EQ(0, vt_dm_message(&self->over, "addbadblock 100"));
+	ASSERT_EQ(0, vt_dm_message(&self->over, "enable"));
+	EXPECT_EQ(OK, vt_io(self->q, IN, 92, self->data, 4096));
+	EXPECT_EQ(IOERR, vt_io(self->q, IN, 93, self->data, 4096));
+	EXPECT_EQ(IOERR, vt_io(self->q, IN, 100, self->data, 512));
+	EXPECT_EQ(IOERR, vt_io(self->q, IN, 64, self->data + 1, 65536));
+	EXPECT_EQ(IOERR, vt_io(self->q, IN, 0, self->data, 4 * VT_MIB));
+	EXPECT_EQ(OK, vt_io(self->q, IN, 101, self->data, 4096));
+	EXPECT_EQ(OK, vt_io(self->q, OUT, 100, self->data, 512));
+	EXPECT_EQ(OK, vt_io(self->q, IN, 100, self->data, 512));
+	EXPECT_EQ(OK, vt_io(self->q, IN, 0, self->data, 4 * VT_MIB));
+	EXPECT_EQ(0, vt_good(self->q));
+}
+
+/* H01: a disk that is down, then takes no writes, then is up again */
+TEST_F(faults, dm_flakey)
+{
+	static const struct { const char *args; uint8_t in, out; } states[] = {
+		{ "0 60", IOERR, IOERR },
+		{ "0 60 1 error_writes", OK, IOERR },
+		{ "60 0", OK, OK },
+	};
+	char table[128];
+
+	OVER_MUST("flakey", "0 65536 flakey %s 0 0 60");
+	for (unsigned int i = 0; i < ARRAY_SIZE(states); i++) {
+		snprintf(table, sizeof(table), "0 65536 flakey %s 0 %s", self->disk.path,
+			 states[i].args);
+		if (i)
+			ASSERT_EQ(0, vt_dm_reload(&self->over, table));
+		EXPECT_EQ(states[i].out, vt_io(self->q, OUT, 64, self->data, 4096));
+		EXPECT_EQ(states[i].out, vt_io(self->q, OUT, 64, self->data + 1, 65536));
+		EXPECT_EQ(states[i].out, vt_io(self->q, VIRTIO_BLK_T_FLUSH, 0, 0, 0));
+		EXPECT_EQ(states[i].in, vt_io(self->q, IN, 64, self->data, 4096));
+		EXPECT_EQ(states[i].in, vt_io(self->q, IN, 0, self->data, 4 * VT_MIB));
+	}
+	EXPECT_EQ(0, vt_good(self->q));
+}
+
+/* One bio is refused when it is submitted, by what @space bytes are left of. */
+static void refuse_one(struct __test_metadata *_metadata, FIXTURE_DATA(faults) *self,
+		       unsigned int space, struct vt_req req)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%u", space);
+	ASSERT_EQ(0, vt_fault_set("fail_make_request", "times", "1"));
+	ASSERT_EQ(0, vt_fault_set("fail_make_request", "space", text));
+	ASSERT_EQ(0, vt_fault_set("fail_make_request", "probability", "100"));
+	EXPECT_EQ(IOERR, vt_io(self->q, req.type, 0, self->data, req.len)) {
+		TH_LOG("type %u, %u bytes, after %u", req.type, req.len, space);
+	}
+	/* the fault is used up */
+	EXPECT_EQ(OK, vt_io(self->q, req.type, 0, self->data, req.len));
+	ASSERT_EQ(0, vt_fault_set("fail_make_request", "probability", "0"));
+	EXPECT_EQ(0, vt_good(self->q));
+}
+
+/* H01, H02: no matter which bio of a request it is */
+TEST_F(faults, refused_bios)
+{
+	/* a bio of 1 MiB that finds no more than this left is refused: the first to the last */
+	static const unsigned int space[] = { 0, 2 * VT_MIB, 3 * VT_MIB, 4 * VT_MIB };
+
+	if (vt_fault_init())
+		SKIP(return, "no fault injection in this kernel");
+	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtrefuse",
+				    &(struct vt_null_opts) { .cache_mib = 8 }));
+	ASSERT_EQ(0, block_attr(&self->disk, "make-it-fail", "1"));
+	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
+	for (unsigned int type = IN; type <= OUT; type++) {
+		refuse_one(_metadata, self, 0, (struct vt_req) { .type = type, .len = 4096 });
+		for (unsigned int i = 0; i < ARRAY_SIZE(space); i++)
+			refuse_one(_metadata, self, space[i],
+				   (struct vt_req) { .type = type, .len = 4 * VT_MIB });
+	}
+	refuse_one(_metadata, self, 0, (struct vt_req) { .type = VIRTIO_BLK_T_FLUSH });
+}
+
+/* H04, H03: the disk does not answer; the block layer gives up on it after a while */
+TEST_F(faults, timeout)
+{
+	int64_t start;
+
+	if (vt_fault_init() || vt_fault_set("fail_io_timeout", "verbose", "0"))
+		SKIP(return, "no fault injection in this kernel");
+	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtmute", &(struct vt_null_opts) {}));
+	ASSERT_EQ(0, block_attr(&self->disk, "queue/io_timeout", "500"));
+	ASSERT_EQ(0, block_attr(&self->disk, "io-timeout-fail", "1"));
+	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
+	for (unsigned int type = IN; type <= OUT; type++) {
+		ASSERT_EQ(0, vt_fault_set("fail_io_timeout", "times", "1"));
+		ASSERT_EQ(0, vt_fault_set("fail_io_timeout", "probability", "100"));
+		start = vt_now_ms();
+		EXPECT_EQ(IOERR, vt_io(self->q, type, 0, self->data, type ? 4 * VT_MIB : 4096));
+		EXPECT_LE(400, vt_now_ms() - start);
+		EXPECT_EQ(OK, vt_io(self->q, type, 0, self->data, 4096));
+		ASSERT_EQ(0, vt_fault_set("fail_io_timeout", "probability", "0"));
+		EXPECT_EQ(0, vt_good(self->q));
+	}
+}
+
+static int scsi_debug_set(const char *attr, const char *value)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/bus/pseudo/drivers/scsi_debug/%s", attr);
+	return vt_write_file(path, value);
+}
+
+/* H03: an error of the medium, with sense data */
+TEST_F(faults, scsi_medium_error)
+{
+	/* where scsi_debug has its bad sectors: 4660 to 4669 */
+	const uint64_t bad = 0x1234;
+
+	if (vt_scsi_debug_create(&self->disk, 16, 512) == -ENODEV)
+		SKIP(return, "no scsi_debug in this kernel");
+	ASSERT_LE(0, self->disk.fd);
+	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
+	EXPECT_EQ(OK, vt_io(self->q, OUT, bad, self->data, 4096));
+	EXPECT_EQ(OK, vt_io(self->q, IN, bad, self->data, 4096));
+	ASSERT_EQ(0, scsi_debug_set("opts", "2"));
+	EXPECT_EQ(OK, vt_io(self->q, IN, bad - 8, self->data, 4096));
+	EXPECT_EQ(IOERR, vt_io(self->q, IN, bad, self->data, 4096));
+	EXPECT_EQ(IOERR, vt_io(self->q, IN, bad - 7, self->data, 4096));
+	EXPECT_EQ(IOERR, vt_io(self->q, IN, bad - 64, self->data + 1, 65536));
+	EXPECT_EQ(IOERR, vt_io(self->q, IN, bad - 4096, self->data, 4 * VT_MIB));
+	EXPECT_EQ(OK, vt_io(self->q, IN, bad + 10, self->data, 4096));
+	ASSERT_EQ(0, scsi_debug_set("opts", "0"));
+	EXPECT_EQ(OK, vt_io(self->q, IN, bad, self->data, 4096));
+	EXPECT_EQ(0, vt_good(self->q));
+}
+
+/* H04: a command gets lost, the host aborts it and sends it again: late, and once */
+TEST_F(faults, scsi_retry)
+{
+	struct vt_req req = { .type = OUT, .sector = 64, .data = self->data, .len = 4096 };
+	int64_t start;
+
+	if (vt_scsi_debug_create(&self->disk, 16, 512) == -ENODEV)
+		SKIP(return, "no scsi_debug in this kernel");
+	ASSERT_LE(0, self->disk.fd);
+	ASSERT_EQ(0, block_attr(&self->disk, "device/timeout", "1"));
+	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
+	vt_fill(vt_ptr(&self->dev.mem, self->data), 4096, 1, 64);
+	ASSERT_EQ(0, scsi_debug_set("opts", "4"));
+	/* the next command of all */
+	ASSERT_EQ(0, scsi_debug_set("every_nth", "1"));
+	start = vt_now_ms();
+	ASSERT_EQ(0, vt_req_submit(self->q, &req));
+	ASSERT_EQ(0, vt_inflight_wait(&self->disk, 1));
+	ASSERT_EQ(0, scsi_debug_set("every_nth", "0"));
+	ASSERT_EQ(0, vt_req_wait(self->q, &req));
+	EXPECT_EQ(OK, req.status);
+	EXPECT_LE(900, vt_now_ms() - start);
+	EXPECT_EQ(OK, vt_io(self->q, IN, 64, self->data + 8192, 4096));
+	EXPECT_EQ(-1, vt_check(vt_ptr(&self->dev.mem, self->data + 8192), 4096, 1, 64));
+	EXPECT_EQ(0, vt_good(self->q));
 }
 
 /* G10: the disk is removed with requests in flight; they and later ones end */

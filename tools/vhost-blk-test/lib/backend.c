@@ -294,6 +294,11 @@ int vt_bdev_queue_set(const struct vt_bdev *bdev, const char *attr, const char *
 	return vt_write_file(path, value);
 }
 
+int vt_dm_message(const struct vt_bdev *bdev, const char *message)
+{
+	return run(DMSETUP " message %s 0 %s", bdev->dm, message);
+}
+
 void vt_bdev_destroy(struct vt_bdev *bdev)
 {
 	char dir[128];

@@ -311,6 +311,7 @@ int vt_scsi_debug_create_args(struct vt_bdev *bdev, const char *args);
 int vt_dm_create(struct vt_bdev *bdev, const char *name, const char *table);
 /* Load a new table into it: waits for I/O in flight. */
 int vt_dm_reload(struct vt_bdev *bdev, const char *table);
+int vt_dm_message(const struct vt_bdev *bdev, const char *message);
 /* Keep what is submitted to it from going on; waits for I/O in flight unless @noflush. */
 int vt_dm_suspend(struct vt_bdev *bdev, bool noflush);
 int vt_dm_resume(struct vt_bdev *bdev);
