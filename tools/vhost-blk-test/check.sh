@@ -24,13 +24,16 @@ mkdir -p "$logs"
 
 # stage NAME SECONDS COMMAND...: run a command that prints TAP, count its results.
 # A command that fails, prints no plan or not as many results as planned, counts
-# as one failure more.
+# as one failure more. Where run.sh blames the emulator, the command runs again.
 stage() {
-	local name=$1 limit=$2 log=$logs/$1.tap start=$SECONDS status ok bad skip planned
+	local name=$1 limit=$2 log=$logs/$1.tap start=$SECONDS try status ok bad skip planned
 	shift 2
-	echo "# $name"
-	timeout --kill-after=30 "$limit" "$@" </dev/null 2>&1 | tee "$log"
-	status=${PIPESTATUS[0]}
+	for try in 1 2 3; do
+		echo "# $name$([ "$try" = 1 ] || echo ", try $try")"
+		timeout --kill-after=30 "$limit" "$@" </dev/null 2>&1 | tee "$log"
+		status=${PIPESTATUS[0]}
+		[ "$status" -eq 75 ] || break
+	done
 	skip=$(grep -cE '^ok [0-9]+.*# SKIP' "$log")
 	ok=$(($(grep -cE '^ok [0-9]+' "$log") - skip))
 	bad=$(grep -cE '^not ok [0-9]+' "$log")

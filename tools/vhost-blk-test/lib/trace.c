@@ -30,8 +30,18 @@ int vt_trace_start(struct vt_trace *trace, const struct vt_bdev *bdev)
 	if (access(TRACEFS "/instances", F_OK) && mount("tracefs", TRACEFS, "tracefs", 0, NULL))
 		return -ENOENT;
 	snprintf(trace->dir, sizeof(trace->dir), TRACEFS "/instances/vhost-blk-test-%d", getpid());
-	if (mkdir(trace->dir, 0700))
-		return -errno;
+	/*
+	 * An instance inherits this: whether its events make the scheduler record
+	 * the names of tasks. Nobody reads them here, and to patch the scheduler's
+	 * code for each test is what emulators are worst at.
+	 */
+	r = vt_write_file(TRACEFS "/options/record-cmd", "0");
+	if (r)
+		return r;
+	r = mkdir(trace->dir, 0700) ? -errno : 0;
+	r = vt_write_file(TRACEFS "/options/record-cmd", "1") ?: r;
+	if (r)
+		return r;
 	/* The kernel's dev_t has 20 bits of minor. */
 	snprintf(filter, sizeof(filter), "dev == %u",
 		 major(st.st_rdev) << 20 | minor(st.st_rdev));

@@ -26,7 +26,7 @@ splats() {
 	\bBUG: 
 	\bBUG at
 	\bBUG kmalloc|BUG [a-z0-9_-]+ \(.*\):
-	\bOops\b
+	\bOops\b|: [0-9a-f]{4} \[#[0-9]+\]
 	Kernel panic
 	KASAN:
 	KCSAN:
@@ -68,7 +68,8 @@ usage() {
 	  --packages       print the Debian packages this needs
 	Runs COMMAND as root in the project's directory. Exit status: that of COMMAND;
 	124 deadline; 125 the VM did not boot or died; 99 COMMAND succeeded but the kernel
-	complained. VHOST_BLK_ACCEL=kvm or tcg overrides the choice of accelerator.
+	complained; 75 the emulator, not the kernel, was at fault: run it again.
+	VHOST_BLK_ACCEL=kvm or tcg overrides the choice of accelerator.
 	END
 }
 
@@ -334,6 +335,14 @@ find_splats() {
 	tr -d '\r' <"$log" | sed "$( ((!um)) || echo '1,/vm: loading modules/s/.*//')" | grep -nE -f <(splats) || true
 }
 
+# TCG before QEMU 8.1 translates code without a lock on its page. While one CPU
+# patches the kernel's text, another can so keep a breakpoint that is not there
+# any more, and traps on it. No code of the kernel's can cause this oops, as the
+# text that it shows has no int3; it has to be the first thing that went wrong.
+emulator_fault() {
+	((!um)) && [[ $accel == tcg && $1 =~ ^[0-9]+:[^$'\n']*" int3: 0000 " ]]
+}
+
 report() {
 	local rc=$1 status=125 found
 
@@ -353,6 +362,10 @@ report() {
 		note "the kernel complained, see $log:"
 		head -n 20 <<<"$found" >&2
 		((status != 0)) || status=99
+	fi
+	if ((status == 125)) && emulator_fault "$found"; then
+		note "the emulator ran an instruction that was not there (QEMU before 8.1 may): run it again"
+		status=75
 	fi
 	((status != 0 || !log_is_default)) || rm -f "$log"
 	return "$status"
