@@ -160,11 +160,9 @@ FIXTURE_VARIANT_ADD(control, close) { .step = CLOSE, .never = true };
 
 FIXTURE_SETUP(control)
 {
-	NEED_FAULTS();
 	ASSERT_EQ(0, vt_dev_init(&self->dev, &(struct vt_opts) {}));
 	ASSERT_EQ(0, step_close(&self->dev));
 	self->nth = vt_fault_open(getpid());
-	ASSERT_LE(0, self->nth);
 }
 
 FIXTURE_TEARDOWN(control)
@@ -212,6 +210,8 @@ TEST_F(control, sweep)
 {
 	int nth = 1;
 
+	NEED_FAULTS();
+	ASSERT_LE(0, self->nth);
 	while (life_with_fault(_metadata, self, variant, nth))
 		ASSERT_GT(MAX_NTH, ++nth);
 	EXPECT_LE(variant->min, nth - 1);
@@ -267,16 +267,10 @@ FIXTURE_SETUP(data)
 	struct vt_null_opts null = { .cache_mib = 32 };
 	struct vt_opts opts = { .indirect = variant->indirect };
 
-	self->disk.fd = -1;
-	NEED_FAULTS();
 	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtinject", &null));
-	/* Without a probability only where fail-nth says so. */
-	ASSERT_EQ(0, make_it_fail(&self->disk, "1"));
 	ASSERT_EQ(0, vt_dev_init(&self->dev, &opts));
 	self->q = &self->dev.q[0];
 	self->data = vt_alloc_in(&self->dev.mem, 1, DATA_BYTES + 4096, 4096);
-	self->nth = vt_fault_open(vt_worker_tid());
-	ASSERT_LE(0, self->nth);
 	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
 }
 
@@ -401,6 +395,11 @@ TEST_F(data, sweep)
 {
 	int nth = 1;
 
+	NEED_FAULTS();
+	/* Bios without a probability, which leaves those that fail-nth hits. */
+	ASSERT_EQ(0, make_it_fail(&self->disk, "1"));
+	self->nth = vt_fault_open(vt_worker_tid());
+	ASSERT_LE(0, self->nth);
 	while (request_with_fault(_metadata, self, variant, nth))
 		ASSERT_GT(MAX_NTH, ++nth);
 	EXPECT_LE(variant->min, nth - 1);

@@ -396,6 +396,19 @@ int vt_trace_start(struct vt_trace *trace, const struct vt_bdev *bdev);
 int vt_trace_read(struct vt_trace *trace, struct vt_trace_count *count);
 void vt_trace_stop(struct vt_trace *trace);
 
+/* ---- what happens in the kernel (event.c) ---- */
+
+struct vt_event {
+	char name[64], dir[96];
+};
+
+/* Count a trace event, named as in block/block_rq_requeue. -ENOENT: not in this kernel. */
+int vt_event_start(struct vt_event *event, const char *name);
+/* Count the calls of a function, named as in module:function. */
+int vt_event_start_call(struct vt_event *event, const char *function);
+int vt_event_count_all(const struct vt_event *event);
+void vt_event_stop(struct vt_event *event);
+
 /* ---- injected faults (fault.c) ---- */
 
 /* Make all kinds of faults possible. Not 0: this kernel has no fault injection. */
