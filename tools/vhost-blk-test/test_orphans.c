@@ -87,15 +87,18 @@ static void load_publish(struct __test_metadata *_metadata, orphans_data *self)
 static pid_t owner_start(struct __test_metadata *_metadata, orphans_data *self)
 {
 	pid_t pid = fork();
+	int excl;
 
 	ASSERT_LE(0, pid);
 	if (pid)
 		return pid;
 	close(self->dev.fd);
+	/* Nobody else can open the disk like this until the module lets go. */
+	excl = open(self->disk.path, O_RDWR | O_EXCL);
 	if (vt_dev_open(&self->dev) || vt_vring_set(&self->dev, 0, 0) ||
-	    vt_attach(&self->dev, self->disk.fd))
+	    vt_attach(&self->dev, excl))
 		_exit(1);
-	close(self->disk.fd);
+	close(excl);
 	for (;;)
 		pause();
 }
@@ -145,8 +148,6 @@ TEST_F(orphans, owner_killed)
 	ASSERT_EQ(0, r);
 	load_publish(_metadata, self);
 	pid = owner_start(_metadata, self);
-	close(self->disk.fd);
-	self->disk.fd = -1;
 	EXPECT_EQ(0, vt_fetched_wait(&self->dev.q[0]));
 	EXPECT_EQ(0, vt_inflight_wait(&self->disk, 1));
 	EXPECT_EQ(-EBUSY, vt_exclusive(&self->disk));
