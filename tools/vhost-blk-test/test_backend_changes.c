@@ -270,7 +270,7 @@ static void suspend_under_load(struct __test_metadata *_metadata, changes_data *
 {
 	suspendable(_metadata, self);
 	load_start(_metadata, self, &self->over);
-	for (unsigned int n = 0; n < vt_loops(1); n++) {
+	for (unsigned int n = 0; n < vt_loops_to(1, 20); n++) {
 		load_goes_on(_metadata, self);
 		ASSERT_EQ(0, vt_dm_suspend(&self->over, noflush));
 		wait_for_standstill(_metadata, self);
@@ -282,12 +282,12 @@ static void suspend_under_load(struct __test_metadata *_metadata, changes_data *
 	load_stop(_metadata, self);
 }
 
-TEST_F(changes, suspend_resume)
+TEST_F_TIMEOUT(changes, suspend_resume, 300)
 {
 	suspend_under_load(_metadata, self, false);
 }
 
-TEST_F(changes, suspend_resume_noflush)
+TEST_F_TIMEOUT(changes, suspend_resume_noflush, 300)
 {
 	suspend_under_load(_metadata, self, true);
 }
@@ -443,7 +443,7 @@ static unsigned int schedulers(const struct vt_bdev *disk, char name[][32], unsi
 	return n;
 }
 
-TEST_F(changes, scheduler)
+TEST_F_TIMEOUT(changes, scheduler, 300)
 {
 	struct vt_null_opts opts = { .delay_ns = 200000 };
 	static const char *const depth[] = { "4", "32", "256" };
@@ -454,7 +454,7 @@ TEST_F(changes, scheduler)
 	n = schedulers(&self->disk, name, 8);
 	ASSERT_LE(2, n);
 	load_start(_metadata, self, &self->disk);
-	for (unsigned int i = 0; i < vt_loops(2) * n; i++) {
+	for (unsigned int i = 0; i < vt_loops_to(2, 50) * n; i++) {
 		ASSERT_EQ(0, vt_bdev_queue_set(&self->disk, "scheduler", name[i % n])) {
 			TH_LOG("%s", name[i % n]);
 		}
@@ -469,7 +469,7 @@ TEST_F(changes, scheduler)
 	load_stop(_metadata, self);
 }
 
-TEST_F(changes, hardware_queues)
+TEST_F_TIMEOUT(changes, hardware_queues, 300)
 {
 	struct vt_null_opts opts = { .delay_ns = 200000, .nr_queues = 1 };
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -477,7 +477,7 @@ TEST_F(changes, hardware_queues)
 
 	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtsched", &opts));
 	load_start(_metadata, self, &self->disk);
-	for (unsigned int i = 0; i < vt_loops(8); i++) {
+	for (unsigned int i = 0; i < vt_loops_to(8, 1000); i++) {
 		/* no more than CPUs */
 		snprintf(text, sizeof(text), "%ld", 1 + i % cpus);
 		ASSERT_EQ(0, null_attr(&self->disk, "submit_queues", text));
@@ -488,7 +488,7 @@ TEST_F(changes, hardware_queues)
 
 /* ---- G16 ---- */
 
-TEST_F(changes, cpu_hotplug)
+TEST_F_TIMEOUT(changes, cpu_hotplug, 300)
 {
 	static const char cpu[] = "/sys/devices/system/cpu/cpu1/online";
 	struct vt_null_opts opts = { .delay_ns = 200000, .nr_queues = 2 };
@@ -497,7 +497,7 @@ TEST_F(changes, cpu_hotplug)
 		SKIP(return, "this kernel has no second CPU that can be switched off");
 	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtcpu", &opts));
 	load_start(_metadata, self, &self->disk);
-	for (unsigned int i = 0; i < vt_loops(4); i++) {
+	for (unsigned int i = 0; i < vt_loops_to(4, 100); i++) {
 		ASSERT_EQ(0, vt_write_file(cpu, "0"));
 		load_goes_on(_metadata, self);
 		ASSERT_EQ(0, vt_write_file(cpu, "1"));

@@ -406,7 +406,7 @@ static struct vt_req *idle_req(struct vt_req *req, unsigned int nr)
 }
 
 /* G08: stopped at any moment, the rings agree, and the next start goes on */
-TEST_F_TIMEOUT(cycle, start_stop, 120)
+TEST_F_TIMEOUT(cycle, start_stop, 300)
 {
 	struct vt_req req[64];
 	uint64_t data = vt_alloc(&self->dev.mem, 64 * 8192);
@@ -416,7 +416,7 @@ TEST_F_TIMEOUT(cycle, start_stop, 120)
 	srand(8);
 	for (int i = 0; i < 64; i++)
 		req[i].done = true;
-	for (unsigned int n = 0; n < vt_loops(200); n++) {
+	for (unsigned int n = 0; n < vt_loops_to(200, 1000); n++) {
 		ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
 		for (int k = rand() % 20; k >= 0; k--) {
 			struct vt_req *next = idle_req(req, 64);
@@ -461,7 +461,7 @@ static void *toggler_run(void *arg)
 	struct toggler *t = arg;
 	int r;
 
-	for (unsigned int i = 0; i < vt_loops(100); i++) {
+	for (unsigned int i = 0; i < vt_loops_to(100, 1000); i++) {
 		r = vt_attach(t->dev, i & 1 ? -1 : t->fd);
 		if (r && r != -EBUSY)
 			t->unexpected = r;
@@ -470,7 +470,7 @@ static void *toggler_run(void *arg)
 }
 
 /* Any thread of the owner may attach and detach, also two at a time. */
-TEST_F(cycle, two_threads)
+TEST_F_TIMEOUT(cycle, two_threads, 300)
 {
 	struct toggler t[2] = {
 		{ .dev = &self->dev, .fd = self->disk.fd },
@@ -495,7 +495,7 @@ TEST(open_close)
 {
 	long before = module_refcnt();
 
-	for (unsigned int i = 0; i < vt_loops(10000); i++) {
+	for (unsigned int i = 0; i < 10000; i++) {
 		int fd = open(VT_DEV, O_RDWR);
 
 		ASSERT_LE(0, fd);

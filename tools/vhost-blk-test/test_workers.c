@@ -218,7 +218,7 @@ TEST_F_TIMEOUT(workers, move_under_load, 300)
 		ASSERT_LE(0, id[i]);
 	}
 	srand(18);
-	for (unsigned int n = 0; n < vt_loops(30); n++) {
+	for (unsigned int n = 0; n < vt_loops_to(30, 1000); n++) {
 		unsigned int q = rand() % NR_QUEUES;
 		int to = rand() % 3, r;
 

@@ -37,6 +37,13 @@ unsigned int vt_loops(unsigned int n)
 	return n * env_number("VT_LOOPS", 1);
 }
 
+unsigned int vt_loops_to(unsigned int n, unsigned int most)
+{
+	unsigned int loops = vt_loops(n);
+
+	return loops < most ? loops : most;
+}
+
 static void region_set(struct vt_mem *mem, int i, uint64_t gpa, size_t size)
 {
 	struct vt_region *r = &mem->region[i];

@@ -47,6 +47,8 @@ _Static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "big endian hosts are not suppor
 int vt_timeout_ms(void);
 /* Repetitions of a loop: @n, multiplied by $VT_LOOPS (1) for long runs. */
 unsigned int vt_loops(unsigned int n);
+/* But no more than @most, which is what the test's deadline is made for. */
+unsigned int vt_loops_to(unsigned int n, unsigned int most);
 int64_t vt_now_ms(void);
 
 /* ---- guest memory (mem.c) ---- */
@@ -300,6 +302,8 @@ struct vt_null_opts {
 int vt_null_create(struct vt_bdev *bdev, const char *name, const struct vt_null_opts *opts);
 /* Power off and on: what was only in its write cache is lost. */
 int vt_null_power_cycle(struct vt_bdev *bdev);
+/* A loop device over the file @fd; flags: LO_FLAGS_*. */
+int vt_loop_over(struct vt_bdev *bdev, int fd, unsigned int lbs, uint32_t flags);
 /* A loop device over @bytes of memory. */
 int vt_loop_create(struct vt_bdev *bdev, uint64_t bytes, unsigned int lbs);
 /* A loop device with nothing behind it: capacity 0. */
@@ -395,6 +399,27 @@ struct vt_trace_count {
 int vt_trace_start(struct vt_trace *trace, const struct vt_bdev *bdev);
 int vt_trace_read(struct vt_trace *trace, struct vt_trace_count *count);
 void vt_trace_stop(struct vt_trace *trace);
+
+/* ---- a disk that fails as it is told (errdisk.c) ---- */
+
+/* Reads and writes that start in here fail with @err; -EIO and the like, 0: none. */
+struct vt_err_range {
+	uint64_t from, to;	/* bytes */
+	int err;
+};
+
+#define VT_NR_ERR_RANGES	2
+
+struct vt_errdisk {
+	volatile struct vt_err_range *range;	/* VT_NR_ERR_RANGES of them */
+	pid_t server;
+	char dir[64];
+};
+
+/* A loop device over a file of a FUSE server. -ENOENT: no FUSE in this kernel. */
+int vt_errdisk_create(struct vt_errdisk *disk, struct vt_bdev *bdev, uint64_t bytes);
+/* After vt_bdev_destroy of the loop device. */
+void vt_errdisk_destroy(struct vt_errdisk *disk);
 
 /* ---- what happens in the kernel (event.c) ---- */
 
