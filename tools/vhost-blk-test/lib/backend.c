@@ -186,22 +186,29 @@ int vt_loop_unbound(struct vt_bdev *bdev)
 	return bdev_open(bdev);
 }
 
-int vt_loop_create(struct vt_bdev *bdev, uint64_t bytes, unsigned int lbs)
+int vt_loop_over(struct vt_bdev *bdev, int fd, unsigned int lbs, uint32_t flags)
 {
-	struct loop_config config = { .block_size = lbs };
-	int r = vt_loop_unbound(bdev), fd;
+	struct loop_config config = { .fd = fd, .block_size = lbs, .info.lo_flags = flags };
+	int r = vt_loop_unbound(bdev);
 
 	if (r)
 		return r;
-	fd = memfd_create("vhost-blk-test-disk", MFD_CLOEXEC);
-	config.fd = fd;
-	if (fd < 0 || ftruncate(fd, bytes) || ioctl(bdev->fd, LOOP_CONFIGURE, &config))
-		r = -errno;
-	close(fd);
-	if (r)
-		return r;
+	if (ioctl(bdev->fd, LOOP_CONFIGURE, &config))
+		return -errno;
 	close(bdev->fd);
 	return bdev_open(bdev);
+}
+
+int vt_loop_create(struct vt_bdev *bdev, uint64_t bytes, unsigned int lbs)
+{
+	int fd = memfd_create("vhost-blk-test-disk", MFD_CLOEXEC), r;
+
+	if (fd < 0)
+		return -errno;
+	r = ftruncate(fd, bytes) ? -errno : 0;
+	r = r ?: vt_loop_over(bdev, fd, lbs, 0);
+	close(fd);
+	return r;
 }
 
 int vt_scsi_debug_create_args(struct vt_bdev *bdev, const char *args)
