@@ -14,6 +14,7 @@
  * whole logical blocks) goes through bounce pages.
  */
 #include <linux/bio.h>
+#include <linux/blk-integrity.h>
 #include <linux/blkdev.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -455,6 +456,12 @@ static bool vhost_blk_payload_aligned(const struct vhost_blk_req *req)
 	size_t len_mask = bdev_logical_block_size(bdev) - 1;
 	unsigned int i;
 
+	/*
+	 * The block layer makes protection information bvec by bvec: one that
+	 * ends inside a block would get a tuple more than there is room for.
+	 */
+	if (bdev_get_integrity(bdev))
+		addr_mask |= len_mask;
 	for (i = 0; i < req->nr_iov; i++) {
 		const struct iovec *iov = &req->iov[i];
 

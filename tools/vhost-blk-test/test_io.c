@@ -493,6 +493,35 @@ TEST_F(disk, scsi_debug)
 	ASSERT_EQ(0, vt_detach(&self->dev));
 }
 
+/*
+ * Protection information is made for each piece of memory on its own: one that
+ * ends inside a block must not get there. 4 is enough for the disk's DMA.
+ */
+TEST_F(disk, protection_information)
+{
+	static const uint32_t offset[] = { 4, 512, 2052, 4092 };
+	const uint32_t len = 5 * 8192;
+	struct vt_queue *q = &self->dev.q[0];
+	int r = vt_scsi_debug_create_args(&self->bdev, "dev_size_mb=8 delay=0 dif=1 dix=1");
+	uint64_t from, to;
+
+	if (r == -ENODEV)
+		SKIP(return, "no scsi_debug in this kernel");
+	ASSERT_EQ(0, r);
+	ASSERT_EQ(0, vt_attach(&self->dev, self->bdev.fd));
+	from = vt_alloc_in(&self->dev.mem, 1, 65536, 4096);
+	to = vt_alloc_in(&self->dev.mem, 1, 65536, 4096);
+	for (unsigned int i = 0; i < ARRAY_SIZE(offset); i++) {
+		uint8_t *p = vt_ptr(&self->dev.mem, to + offset[i]);
+
+		vt_fill(vt_ptr(&self->dev.mem, from + offset[i]), len, i, 8);
+		ASSERT_EQ(0, vt_io(q, VIRTIO_BLK_T_OUT, 8, from + offset[i], len));
+		ASSERT_EQ(0, vt_io(q, VIRTIO_BLK_T_IN, 8, to + offset[i], len));
+		EXPECT_EQ(-1, vt_check(p, len, i, 8));
+	}
+	ASSERT_EQ(0, vt_detach(&self->dev));
+}
+
 TEST_F(disk, dm_linear_on_brd)
 {
 	char table[64];
