@@ -220,12 +220,13 @@ TEST_F(control, sweep)
 
 /* ---- requests: H05, H06, H01 (fail_make_request) ---- */
 
-#define DATA_BYTES	(4 * VT_MIB)
+#define DATA_BYTES	(2 * VT_MIB + 8192)
 #define BLANK		(24 * 1024)	/* sector from which nothing is stored yet */
 
 FIXTURE(data) {
 	struct vt_dev dev;
 	struct vt_bdev disk;
+	long pinned;		/* pages, before the test */
 	struct vt_queue *q;
 	uint64_t data;
 	int nth;		/* the worker's fail-nth */
@@ -249,8 +250,8 @@ KIND(out_bounced, .type = OUT, .len = 65536, .odd = 1, .min = 30);
 /* several windows of bounce pages, and pieces that have to be saved for them */
 KIND(in_bounced_long, .type = IN, .len = 160 << 10, .seg_bytes = 5000, .odd = 3,
 	.indirect = true, .min = 80);
-KIND(in_4m, .type = IN, .len = DATA_BYTES, .min = 6);
-KIND(out_4m, .type = OUT, .len = DATA_BYTES, .seg_bytes = 128 << 10, .indirect = true, .min = 6);
+KIND(in_large, .type = IN, .len = DATA_BYTES, .min = 6);
+KIND(out_large, .type = OUT, .len = DATA_BYTES, .seg_bytes = 128 << 10, .indirect = true, .min = 6);
 KIND(flush, .type = VIRTIO_BLK_T_FLUSH, .min = 3);
 KIND(get_id, .type = VIRTIO_BLK_T_GET_ID, .len = 20, .min = 3);
 
@@ -267,6 +268,7 @@ FIXTURE_SETUP(data)
 	struct vt_null_opts null = { .cache_mib = 32 };
 	struct vt_opts opts = { .indirect = variant->indirect };
 
+	self->pinned = vt_pinned_pages();
 	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtinject", &null));
 	ASSERT_EQ(0, vt_dev_init(&self->dev, &opts));
 	self->q = &self->dev.q[0];
@@ -279,6 +281,7 @@ FIXTURE_TEARDOWN(data)
 	EXPECT_EQ(0, vt_queue_idle(self->q));
 	EXPECT_EQ(0, vt_detach(&self->dev));
 	EXPECT_EQ(0, vt_inflight(&self->disk));
+	EXPECT_EQ(self->pinned, vt_pinned_pages());
 	vt_dev_fini(&self->dev);
 	EXPECT_EQ(0, vt_exclusive(&self->disk));
 	vt_bdev_destroy(&self->disk);

@@ -21,6 +21,7 @@ static const char *const kinds[NR_KINDS] = {
 FIXTURE(storm) {
 	struct vt_dev dev;
 	struct vt_bdev disk;
+	long pinned;		/* pages, before the test */
 	struct vt_req load[NR_LOAD];
 	int nr_ok, nr_ioerr, nr_lost;
 };
@@ -40,6 +41,7 @@ FIXTURE_SETUP(storm)
 	struct vt_null_opts null = { .cache_mib = 32 };
 	struct vt_opts opts = { .indirect = true };
 
+	self->pinned = vt_pinned_pages();
 	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtstorm", &null));
 	ASSERT_EQ(0, vt_dev_init(&self->dev, &opts));
 	/* User-mode Linux dies if a page fault of a copy finds no memory for a page table. */
@@ -57,6 +59,7 @@ FIXTURE_TEARDOWN(storm)
 	}
 	EXPECT_EQ(0, vt_detach(&self->dev));
 	EXPECT_EQ(0, vt_inflight(&self->disk));
+	EXPECT_EQ(self->pinned, vt_pinned_pages());
 	vt_dev_fini(&self->dev);
 	EXPECT_EQ(0, vt_exclusive(&self->disk));
 	vt_bdev_destroy(&self->disk);

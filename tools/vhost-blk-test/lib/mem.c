@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Guest memory: one memfd, seen by the device in pieces and by the test whole. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -131,6 +132,36 @@ void *vt_dev_ptr(const struct vt_mem *mem, uint64_t gpa)
 	const struct vt_region *r = region_find(mem, gpa);
 
 	return r ? r->dev + (gpa - r->gpa) : NULL;
+}
+
+static int vm_counter(const char *name, long *value)
+{
+	char line[96];
+	size_t len = strlen(name);
+	int r = -ENOENT;
+	FILE *f = fopen("/proc/vmstat", "re");
+
+	if (!f)
+		return -errno;
+	while (r && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, name, len) || line[len] != ' ')
+			continue;
+		*value = strtol(line + len, NULL, 10);
+		r = 0;
+	}
+	fclose(f);
+	return r;
+}
+
+long vt_pinned_pages(void)
+{
+	long acquired, released;
+
+	/* What each CPU has counted for itself is added up first. */
+	vt_write_file("/proc/sys/vm/stat_refresh", "1");
+	if (vm_counter("nr_foll_pin_acquired", &acquired) || vm_counter("nr_foll_pin_released", &released))
+		return -ENOENT;
+	return acquired - released;
 }
 
 uint64_t vt_alloc_in(struct vt_mem *mem, int region, size_t size, size_t align)

@@ -98,6 +98,8 @@ uint64_t vt_hole(const struct vt_mem *mem);
 int vt_dev_protect(struct vt_mem *mem, uint64_t gpa, size_t size, int prot);
 /* Tell @fd about @mem. */
 int vt_mem_set(const struct vt_mem *mem, int fd);
+/* Pages that the kernel holds pinned for whomever; -ENOENT: this kernel does not count them. */
+long vt_pinned_pages(void);
 
 /* ---- virtqueues (queue.c) ---- */
 
