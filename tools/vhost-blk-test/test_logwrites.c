@@ -39,7 +39,7 @@ struct entry {
 	uint32_t nr_stable;	/* of a mark: how many stable writes the driver knew */
 };
 
-FIXTURE(logwrites) {
+struct logwrites {
 	struct vt_dev dev;
 	struct vt_bdev disk, log, dm;
 	struct vt_ledger ledger;
@@ -55,6 +55,10 @@ FIXTURE(logwrites) {
 	unsigned int nr_images, nr_bad;
 };
 
+FIXTURE(logwrites) {
+	struct logwrites lw;
+};
+
 FIXTURE_VARIANT(logwrites) {
 	bool flush;		/* the driver acked FLUSH */
 	bool loop;		/* what is below: a loop device, or null_blk with a cache */
@@ -64,13 +68,18 @@ FIXTURE_VARIANT(logwrites) {
 FIXTURE_VARIANT_ADD(logwrites, flush_512) { .flush = true, .lbs = 512, .nr_queues = 1 };
 FIXTURE_VARIANT_ADD(logwrites, flush_4096) { .flush = true, .lbs = 4096, .nr_queues = 3 };
 FIXTURE_VARIANT_ADD(logwrites, flush_loop) {
-	.flush = true, .loop = true, .lbs = 512, .nr_queues = 2,
+	.flush = true,
+	.loop = true,
+	.lbs = 512,
+	.nr_queues = 2,
 };
+
 FIXTURE_VARIANT_ADD(logwrites, through_512) { .lbs = 512, .nr_queues = 1 };
 FIXTURE_VARIANT_ADD(logwrites, through_4096) { .lbs = 4096, .nr_queues = 2 };
 
 FIXTURE_SETUP(logwrites)
 {
+	struct logwrites *lw = &self->lw;
 	struct vt_opts opts = {
 		.features = variant->flush ? VT_F_BASE : VT_F_BASE & ~VT_F_FLUSH,
 		.nr_queues = variant->nr_queues, .num = 1024,
@@ -81,52 +90,58 @@ FIXTURE_SETUP(logwrites)
 		.mib = 16, .lbs = variant->lbs, .cache_mib = 8, .delay_ns = 1000 * 1000,
 	};
 
-	self->dm_control = -1;
-	self->disk.fd = -1;
-	self->log.fd = -1;
-	self->dm.fd = -1;
-	self->dev.fd = -1;
+	lw->dm_control = -1;
+	lw->disk.fd = -1;
+	lw->log.fd = -1;
+	lw->dm.fd = -1;
+	lw->dev.fd = -1;
 	if (vt_modprobe("dm_log_writes", ""))
 		SKIP(return, "no dm-log-writes in this kernel");
-	ASSERT_EQ(0, variant->loop ? vt_loop_create(&self->disk, 16 * VT_MIB, variant->lbs) :
-				     vt_null_create(&self->disk, "vbtdata", &null));
+	ASSERT_EQ(0, variant->loop ? vt_loop_create(&lw->disk, 16 * VT_MIB, variant->lbs) :
+				     vt_null_create(&lw->disk, "vbtdata", &null));
 	null = (struct vt_null_opts) { .mib = LOG_MIB, .lbs = variant->lbs };
-	ASSERT_EQ(0, vt_null_create(&self->log, "vbtlog", &null));
-	ASSERT_EQ(0, vt_dev_init(&self->dev, &opts));
-	self->writer.dev = &self->dev;
-	self->writer.ledger = &self->ledger;
+	ASSERT_EQ(0, vt_null_create(&lw->log, "vbtlog", &null));
+	ASSERT_EQ(0, vt_dev_init(&lw->dev, &opts));
+	lw->writer.dev = &lw->dev;
+	lw->writer.ledger = &lw->ledger;
 	/* Of two flushes at once the log would show what the first did with that. */
-	self->writer.nr_flushes = variant->flush;
-	self->writer.hot_units = 64;
-	vt_writer_init(&self->writer);
+	lw->writer.nr_flushes = variant->flush;
+	lw->writer.flush_odds = 2;
+	lw->writer.hot_units = 64;
+	vt_writer_init(&lw->writer);
 }
 
-static void round_free(FIXTURE_DATA(logwrites) *self)
+static void round_free(struct logwrites *lw)
 {
-	for (uint32_t i = 0; i < self->nr_entries; i++)
-		free(self->entry[i].id);
-	free(self->entry);
-	free(self->base);
-	free(self->image);
-	free(self->floor);
-	self->entry = NULL;
-	self->base = self->image = self->floor = NULL;
-	self->nr_entries = self->nr_marks = 0;
-	vt_ledger_fini(&self->ledger);
+	for (uint32_t i = 0; i < lw->nr_entries; i++)
+		free(lw->entry[i].id);
+	free(lw->entry);
+	free(lw->base);
+	free(lw->image);
+	free(lw->floor);
+	lw->entry = NULL;
+	lw->base = NULL;
+	lw->image = NULL;
+	lw->floor = NULL;
+	lw->nr_entries = 0;
+	lw->nr_marks = 0;
+	vt_ledger_fini(&lw->ledger);
 }
 
 FIXTURE_TEARDOWN(logwrites)
 {
-	round_free(self);
-	vt_dev_fini(&self->dev);
-	close(self->dm_control);
-	vt_bdev_destroy(&self->dm);
-	vt_bdev_destroy(&self->log);
-	vt_bdev_destroy(&self->disk);
+	struct logwrites *lw = &self->lw;
+
+	round_free(lw);
+	vt_dev_fini(&lw->dev);
+	close(lw->dm_control);
+	vt_bdev_destroy(&lw->dm);
+	vt_bdev_destroy(&lw->log);
+	vt_bdev_destroy(&lw->disk);
 }
 
 /* Put a mark with a number into the log, behind all that the driver was told. */
-static int mark(FIXTURE_DATA(logwrites) *self, uint32_t nr)
+static int log_mark(struct logwrites *lw, uint32_t nr)
 {
 	union {
 		struct dm_ioctl io;
@@ -138,30 +153,30 @@ static int mark(FIXTURE_DATA(logwrites) *self, uint32_t nr)
 	arg.io.version[0] = DM_VERSION_MAJOR;
 	arg.io.data_size = sizeof(arg);
 	arg.io.data_start = sizeof(struct dm_ioctl);
-	strcpy(arg.io.name, self->dm.dm);
+	strcpy(arg.io.name, lw->dm.dm);
 	sprintf(text, "mark %u", nr);
-	self->nr_marks++;
-	return ioctl(self->dm_control, DM_TARGET_MSG, &arg) ? -errno : 0;
+	lw->nr_marks++;
+	return ioctl(lw->dm_control, DM_TARGET_MSG, &arg) ? -errno : 0;
 }
 
 /* Run the load through the log target, which is gone afterwards: the log is complete. */
-static int log_write(FIXTURE_DATA(logwrites) *self)
+static int log_write(struct logwrites *lw)
 {
-	struct vt_ledger *l = &self->ledger;
+	struct vt_ledger *l = &lw->ledger;
 	uint32_t marked = 0;
 	int r = 0;
 
 	while (l->nr_writes + VT_WRITER_WRITES <= MAX_WRITES && !r) {
-		r = vt_writer_issue(&self->writer);
-		r = r ?: vt_writer_reap(&self->writer);
+		r = vt_writer_issue(&lw->writer);
+		r = r ?: vt_writer_reap(&lw->writer);
 		if (r || l->nr_stable == marked)
 			continue;
 		marked = l->nr_stable;
-		r = mark(self, marked);
+		r = log_mark(lw, marked);
 	}
-	r = r ?: vt_writer_drain(&self->writer);
-	r = r ?: mark(self, l->nr_stable);
-	if (!r && self->writer.nr_failed)
+	r = r ?: vt_writer_drain(&lw->writer);
+	r = r ?: log_mark(lw, l->nr_stable);
+	if (!r && lw->writer.nr_failed)
 		r = -EIO;
 	return r;
 }
@@ -177,67 +192,67 @@ static int log_read(int fd, void *buf, size_t bytes, off_t *at)
 }
 
 /* Every block in the log is whole, ours and in its place. */
-static int entry_data_check(FIXTURE_DATA(logwrites) *self, struct entry *e, const uint8_t *p)
+static int entry_data_check(struct logwrites *lw, struct entry *e, const uint8_t *p)
 {
 	e->id = calloc(e->nr + 1, sizeof(*e->id));
 	if (!e->id)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < e->nr; i++, p += self->ledger.unit_bytes) {
-		e->id[i] = vt_ledger_read(&self->ledger, e->unit + i, p);
+	for (uint32_t i = 0; i < e->nr; i++, p += lw->ledger.unit_bytes) {
+		e->id[i] = vt_ledger_read(&lw->ledger, e->unit + i, p);
 		if (e->id[i] == VT_LEDGER_BAD || e->id[i] == VT_LEDGER_NONE)
 			return -EILSEQ;
 	}
 	return 0;
 }
 
-static int entry_read(FIXTURE_DATA(logwrites) *self, int fd, uint8_t *buf, off_t *at)
+static int entry_read(struct logwrites *lw, int fd, uint8_t *buf, off_t *at)
 {
-	struct entry *e = &self->entry[self->nr_entries];
+	struct entry *e = &lw->entry[lw->nr_entries];
 	struct log_entry head;
 	int r;
 
-	r = log_read(fd, buf, self->ledger.unit_bytes, at);
+	r = log_read(fd, buf, lw->ledger.unit_bytes, at);
 	if (r)
 		return r;
 	memcpy(&head, buf, sizeof(head));
 	e->flags = head.flags;
 	e->unit = head.sector;
 	e->nr = head.nr_sectors;
-	if (head.nr_sectors > VT_WRITER_BYTES / self->ledger.unit_bytes ||
-	    head.sector + head.nr_sectors > self->ledger.nr_units)
+	if (head.nr_sectors > VT_WRITER_BYTES / lw->ledger.unit_bytes ||
+	    head.sector + head.nr_sectors > lw->ledger.nr_units)
 		return -ERANGE;
-	self->nr_entries++;
+	lw->nr_entries++;
 	if (e->flags & LOG_MARK) {
 		buf[sizeof(head) + head.data_len] = '\0';
 		/* The target's own last mark is no number: 0. */
 		e->nr_stable = strtoul((char *)buf + sizeof(head), NULL, 10);
 		return 0;
 	}
-	r = log_read(fd, buf, (size_t)e->nr * self->ledger.unit_bytes, at);
-	return r ?: entry_data_check(self, e, buf);
+	r = log_read(fd, buf, (size_t)e->nr * lw->ledger.unit_bytes, at);
+	return r ?: entry_data_check(lw, e, buf);
 }
 
-static int log_parse(FIXTURE_DATA(logwrites) *self)
+static int log_parse(struct logwrites *lw)
 {
-	int fd = open(self->log.path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	int fd = open(lw->log.path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	uint8_t *buf = aligned_alloc(4096, VT_WRITER_BYTES);
 	struct log_super super = {};
 	off_t at = 0;
 	int r = -ENOMEM;
 
 	if (fd >= 0 && buf)
-		r = log_read(fd, buf, self->ledger.unit_bytes, &at);
+		r = log_read(fd, buf, lw->ledger.unit_bytes, &at);
 	if (!r) {
 		memcpy(&super, buf, sizeof(super));
-		self->entry = calloc(super.nr_entries + 1, sizeof(*self->entry));
+		lw->entry = calloc(super.nr_entries + 1, sizeof(*lw->entry));
 		if (super.magic != LOG_MAGIC || super.version != 1 ||
-		    super.sectorsize != self->ledger.unit_bytes || !self->entry)
+		    super.sectorsize != lw->ledger.unit_bytes || !lw->entry)
 			r = -EINVAL;
 	}
-	while (!r && self->nr_entries < super.nr_entries)
-		r = entry_read(self, fd, buf, &at);
+	while (!r && lw->nr_entries < super.nr_entries)
+		r = entry_read(lw, fd, buf, &at);
 	/* A log that ended too early would prove less than it seems to. */
-	if (!r && !(self->nr_entries && self->entry[self->nr_entries - 1].flags & LOG_MARK))
+	if (!r && !(lw->nr_entries && lw->entry[lw->nr_entries - 1].flags & LOG_MARK))
 		r = -ENODATA;
 	free(buf);
 	if (fd >= 0)
@@ -245,24 +260,23 @@ static int log_parse(FIXTURE_DATA(logwrites) *self)
 	return r;
 }
 
-static uint32_t rnd(FIXTURE_DATA(logwrites) *self, uint32_t below)
+static uint32_t rnd(struct logwrites *lw, uint32_t below)
 {
-	self->random = self->random * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (self->random >> 33) % below;
+	lw->random = lw->random * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (lw->random >> 33) % below;
 }
 
-static void image_check(FIXTURE_DATA(logwrites) *self, uint32_t cut, const char *kind)
+static void image_check(struct logwrites *lw, uint32_t cut, const char *kind)
 {
-	const struct vt_ledger *l = &self->ledger;
+	const struct vt_ledger *l = &lw->ledger;
 
-	self->nr_images++;
+	lw->nr_images++;
 	for (uint32_t u = 0; u < l->nr_units; u++) {
-		if (vt_ledger_allows(l, self->floor, u, self->image[u]))
+		if (vt_ledger_allows(l, lw->floor, u, lw->image[u]))
 			continue;
-		if (!self->nr_bad++)
-			fprintf(stderr, "# cut at entry %u, %s: block %u is of write %u, "
-				"but one issued at %u is stable\n",
-				cut, kind, u, self->image[u], self->floor[u]);
+		if (!lw->nr_bad++)
+			fprintf(stderr, "# cut at entry %u, %s: block %u is too old (write %u)\n",
+				cut, kind, u, lw->image[u]);
 		return;
 	}
 }
@@ -270,7 +284,7 @@ static void image_check(FIXTURE_DATA(logwrites) *self, uint32_t cut, const char 
 enum part { NOTHING, ALL, HALF, TORN };
 
 /* The medium if power fails at @cut, when all before @from has been flushed. */
-static void cut_check(FIXTURE_DATA(logwrites) *self, uint32_t from, uint32_t cut,
+static void cut_check(struct logwrites *lw, uint32_t from, uint32_t cut,
 		      enum part part)
 {
 	static const char *const name[] = {
@@ -278,87 +292,89 @@ static void cut_check(FIXTURE_DATA(logwrites) *self, uint32_t from, uint32_t cut
 		"with torn writes",
 	};
 
-	memcpy(self->image, self->base, self->ledger.nr_units * sizeof(*self->image));
+	memcpy(lw->image, lw->base, lw->ledger.nr_units * sizeof(*lw->image));
 	for (; from < cut; from++) {
-		const struct entry *e = &self->entry[from];
-		bool all = part == ALL || e->flags & LOG_FUA || (part == HALF && rnd(self, 2));
+		const struct entry *e = &lw->entry[from];
+		bool all = part == ALL || e->flags & LOG_FUA || (part == HALF && rnd(lw, 2));
 
 		if (e->flags & LOG_MARK)
 			continue;
 		for (uint32_t i = 0; i < e->nr; i++)
-			if (all || (part == TORN && rnd(self, 2)))
-				self->image[e->unit + i] = e->id[i];
+			if (all || (part == TORN && rnd(lw, 2)))
+				lw->image[e->unit + i] = e->id[i];
 	}
-	image_check(self, cut, name[part]);
+	image_check(lw, cut, name[part]);
 }
 
 /* Everything from @from up to and with @to is on the medium for sure. */
-static void base_advance(FIXTURE_DATA(logwrites) *self, uint32_t from, uint32_t to)
+static void base_advance(struct logwrites *lw, uint32_t from, uint32_t to)
 {
 	for (; from <= to; from++)
-		for (uint32_t i = 0; i < self->entry[from].nr; i++)
-			self->base[self->entry[from].unit + i] = self->entry[from].id[i];
+		for (uint32_t i = 0; i < lw->entry[from].nr; i++)
+			lw->base[lw->entry[from].unit + i] = lw->entry[from].id[i];
 }
 
 /* Cut the power behind each entry of the log. Returns the number of such places. */
-static unsigned int log_replay(FIXTURE_DATA(logwrites) *self)
+static unsigned int log_replay(struct logwrites *lw)
 {
-	uint32_t from = 0, known = 0, nr_units = self->ledger.nr_units;
+	uint32_t from = 0, known = 0, nr_units = lw->ledger.nr_units;
 	unsigned int count[16] = {};
 
-	self->base = calloc(nr_units, sizeof(*self->base));
-	self->image = calloc(nr_units, sizeof(*self->image));
-	self->floor = calloc(nr_units, sizeof(*self->floor));
-	for (uint32_t at = 0; at < self->nr_entries; at++) {
-		const struct entry *e = &self->entry[at];
+	lw->base = calloc(nr_units, sizeof(*lw->base));
+	lw->image = calloc(nr_units, sizeof(*lw->image));
+	lw->floor = calloc(nr_units, sizeof(*lw->floor));
+	for (uint32_t at = 0; at < lw->nr_entries; at++) {
+		const struct entry *e = &lw->entry[at];
 
 		count[e->flags & 15]++;
 		if (e->flags & LOG_MARK && e->nr_stable > known) {
-			vt_ledger_floor(&self->ledger, self->floor, known, e->nr_stable);
+			vt_ledger_floor(&lw->ledger, lw->floor, known, e->nr_stable);
 			known = e->nr_stable;
 		}
 		/* A flush covers what is before it; with no cache to cover so does FUA. */
 		if (e->flags & LOG_FLUSH || (e->flags & (LOG_FUA | LOG_MARK) && from == at)) {
-			base_advance(self, from, at);
+			base_advance(lw, from, at);
 			from = at + 1;
 		}
-		cut_check(self, from, at + 1, NOTHING);
+		cut_check(lw, from, at + 1, NOTHING);
 		for (enum part part = ALL; from <= at && part <= TORN; part++)
-			cut_check(self, from, at + 1, part);
+			cut_check(lw, from, at + 1, part);
 	}
-	fprintf(stderr, "# %u writes; log: %u writes, %u with FUA, %u flushes, %u marks; %u images\n",
-		self->ledger.nr_writes, count[0], count[LOG_FUA], count[LOG_FLUSH],
-		count[LOG_MARK], self->nr_images);
-	return known == self->ledger.nr_stable ? self->nr_entries - count[LOG_MARK] : 0;
+	fprintf(stderr, "# log: %u writes, %u with FUA, %u flushes, %u marks; %u images\n",
+		count[0], count[LOG_FUA], count[LOG_FLUSH], count[LOG_MARK], lw->nr_images);
+	/* The target has put the last mark itself. */
+	if (known != lw->ledger.nr_stable || count[LOG_MARK] != lw->nr_marks + 1)
+		return 0;
+	return lw->nr_entries - count[LOG_MARK];
 }
 
 /* One disk, one load, one log. */
-static void round_run(struct __test_metadata *_metadata, FIXTURE_DATA(logwrites) *self,
+static void round_run(struct __test_metadata *_metadata, struct logwrites *lw,
 		      bool flush)
 {
-	uint32_t lbs = self->disk.lbs;
+	uint32_t lbs = lw->disk.lbs;
 	char table[160];
 
 	snprintf(table, sizeof(table), "0 %lu log-writes %s %s",
-		 (unsigned long)(self->disk.bytes / VT_SECTOR), self->disk.path, self->log.path);
-	ASSERT_EQ(0, vt_dm_create(&self->dm, "vbtlogwrites", table));
-	ASSERT_EQ(0, vt_ledger_init(&self->ledger, AREA / lbs, lbs, MAX_WRITES, !flush));
-	self->dm_control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, self->dm_control);
-	ASSERT_EQ(0, vt_attach(&self->dev, self->dm.fd));
-	ASSERT_EQ(0, log_write(self));
-	for (unsigned int i = 0; i < self->dev.nr_queues; i++)
-		ASSERT_EQ(0, vt_queue_idle(&self->dev.q[i]));
-	ASSERT_EQ(0, vt_detach(&self->dev));
-	close(self->dm_control);
-	self->dm_control = -1;
-	vt_bdev_destroy(&self->dm);
-	ASSERT_EQ(0, vt_exclusive(&self->log));
-	EXPECT_EQ(0, vt_ledger_check_disk(&self->ledger, self->disk.path));
-	ASSERT_EQ(0, log_parse(self));
-	EXPECT_LE(MIN_CUTS, log_replay(self));
-	EXPECT_EQ(0, self->nr_bad);
-	round_free(self);
+		 (unsigned long)(lw->disk.bytes / VT_SECTOR), lw->disk.path, lw->log.path);
+	ASSERT_EQ(0, vt_dm_create(&lw->dm, "vbtlogwrites", table));
+	ASSERT_EQ(0, vt_ledger_init(&lw->ledger, AREA / lbs, lbs, MAX_WRITES, !flush));
+	lw->dm_control = open("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, lw->dm_control);
+	ASSERT_EQ(0, vt_attach(&lw->dev, lw->dm.fd));
+	ASSERT_EQ(0, log_write(lw));
+	for (unsigned int i = 0; i < lw->dev.nr_queues; i++)
+		ASSERT_EQ(0, vt_queue_idle(&lw->dev.q[i]));
+	ASSERT_EQ(0, vt_detach(&lw->dev));
+	close(lw->dm_control);
+	lw->dm_control = -1;
+	vt_bdev_destroy(&lw->dm);
+	ASSERT_EQ(0, vt_exclusive(&lw->log));
+	EXPECT_EQ(0, vt_ledger_check_disk(&lw->ledger, lw->disk.path));
+	ASSERT_EQ(0, log_parse(lw));
+	EXPECT_LE(MIN_CUTS, log_replay(lw));
+	EXPECT_EQ(0, lw->nr_bad);
+	round_free(lw);
 }
 
 /* Each round tells its data from that of the last by the ledger's seed: start from zeros. */
@@ -373,16 +389,19 @@ static int disk_clear(const struct vt_bdev *disk)
 
 TEST_F_TIMEOUT(logwrites, every_cut, 3600)
 {
+	struct logwrites *lw = &self->lw;
+
 	for (unsigned int i = 0; i < vt_loops(1); i++) {
-		self->random = self->writer.random = i;
-		ASSERT_EQ(0, disk_clear(&self->disk));
-		round_run(_metadata, self, variant->flush);
-		if (self->nr_bad)
+		lw->random = i;
+		lw->writer.random = i;
+		ASSERT_EQ(0, disk_clear(&lw->disk));
+		round_run(_metadata, lw, variant->flush);
+		if (lw->nr_bad)
 			break;
 	}
-	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
-	EXPECT_EQ(0, vt_good(&self->dev.q[0]));
-	EXPECT_EQ(0, vt_detach(&self->dev));
+	ASSERT_EQ(0, vt_attach(&lw->dev, lw->disk.fd));
+	EXPECT_EQ(0, vt_good(&lw->dev.q[0]));
+	EXPECT_EQ(0, vt_detach(&lw->dev));
 }
 
 VT_TEST_MAIN

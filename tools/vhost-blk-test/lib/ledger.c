@@ -7,6 +7,8 @@
 
 #include "ledger.h"
 
+#define CHECK_BYTES	65536
+
 int vt_ledger_init(struct vt_ledger *l, uint32_t nr_units, uint32_t unit_bytes,
 		   uint32_t max_writes, bool write_through)
 {
@@ -18,7 +20,7 @@ int vt_ledger_init(struct vt_ledger *l, uint32_t nr_units, uint32_t unit_bytes,
 	l->write_through = write_through;
 	l->seed = ++seed;
 	l->max_writes = max_writes;
-	l->first_unsettled = 1;
+	l->first_unstable = 1;
 	l->write = calloc(max_writes + 1, sizeof(*l->write));
 	l->stable = calloc(max_writes, sizeof(*l->stable));
 	return l->write && l->stable ? 0 : -ENOMEM;
@@ -70,20 +72,19 @@ uint32_t vt_ledger_write(struct vt_ledger *l, uint32_t unit, uint32_t nr, void *
 	return id;
 }
 
-static void settle(struct vt_ledger *l, uint32_t id, bool stable)
+static void stable_add(struct vt_ledger *l, uint32_t id)
 {
-	l->write[id].settled = true;
-	if (stable)
-		l->stable[l->nr_stable++] = id;
-	while (l->first_unsettled <= l->nr_writes && l->write[l->first_unsettled].settled)
-		l->first_unsettled++;
+	l->write[id].stable = true;
+	l->stable[l->nr_stable++] = id;
+	while (l->first_unstable <= l->nr_writes && l->write[l->first_unstable].stable)
+		l->first_unstable++;
 }
 
 void vt_ledger_write_end(struct vt_ledger *l, uint32_t id)
 {
 	l->write[id].ended = ++l->now;
 	if (l->write_through)
-		settle(l, id, true);
+		stable_add(l, id);
 }
 
 uint32_t vt_ledger_flush(struct vt_ledger *l)
@@ -93,23 +94,11 @@ uint32_t vt_ledger_flush(struct vt_ledger *l)
 
 void vt_ledger_flush_end(struct vt_ledger *l, uint32_t issued)
 {
-	for (uint32_t id = l->first_unsettled; id <= l->nr_writes; id++) {
+	for (uint32_t id = l->first_unstable; id <= l->nr_writes; id++) {
 		const struct vt_ledger_write *w = &l->write[id];
 
-		if (!w->settled && w->ended && w->ended < issued)
-			settle(l, id, true);
-	}
-}
-
-void vt_ledger_power_cut(struct vt_ledger *l)
-{
-	l->now++;
-	for (uint32_t id = l->first_unsettled; id <= l->nr_writes; id++) {
-		if (l->write[id].settled)
-			continue;
-		if (!l->write[id].ended)
-			l->write[id].ended = l->now;
-		settle(l, id, false);
+		if (!w->stable && w->ended && w->ended < issued)
+			stable_add(l, id);
 	}
 }
 
@@ -153,22 +142,35 @@ bool vt_ledger_allows(const struct vt_ledger *l, const uint32_t *floor, uint32_t
 	return id != VT_LEDGER_BAD && (!l->write[id].ended || l->write[id].ended > floor[unit]);
 }
 
-int vt_ledger_check_disk(const struct vt_ledger *l, const char *path)
+/* Read a disk in pieces: what is in them, unit by unit, is compared with the ledger. */
+static int check_pieces(const struct vt_ledger *l, const uint32_t *floor, int fd, uint8_t *buf)
 {
-	size_t bytes = (size_t)l->nr_units * l->unit_bytes;
-	uint32_t *floor = calloc(l->nr_units, sizeof(*floor));
-	uint8_t *buf = aligned_alloc(4096, bytes);
-	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	uint32_t nr = CHECK_BYTES / l->unit_bytes, at = 0;
 	int bad = 0;
 
-	if (!floor || !buf || fd < 0 || pread(fd, buf, bytes, 0) != (ssize_t)bytes)
-		bad = -EIO;
-	else
-		vt_ledger_floor(l, floor, 0, l->nr_stable);
-	for (uint32_t u = 0; bad >= 0 && u < l->nr_units; u++) {
-		uint32_t id = vt_ledger_read(l, u, buf + (size_t)u * l->unit_bytes);
+	for (uint32_t u = 0; u < l->nr_units; u++, at++) {
+		off_t offset = (off_t)u * l->unit_bytes;
+		uint32_t id;
 
+		at %= nr;
+		if (!at && pread(fd, buf, CHECK_BYTES, offset) < (ssize_t)l->unit_bytes)
+			return -EIO;
+		id = vt_ledger_read(l, u, buf + (size_t)at * l->unit_bytes);
 		bad += !vt_ledger_allows(l, floor, u, id);
+	}
+	return bad;
+}
+
+int vt_ledger_check_disk(const struct vt_ledger *l, const char *path)
+{
+	uint32_t *floor = calloc(l->nr_units, sizeof(*floor));
+	uint8_t *buf = aligned_alloc(4096, CHECK_BYTES);
+	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	int bad = -EIO;
+
+	if (floor && buf && fd >= 0) {
+		vt_ledger_floor(l, floor, 0, l->nr_stable);
+		bad = check_pieces(l, floor, fd, buf);
 	}
 	if (fd >= 0)
 		close(fd);

@@ -19,7 +19,7 @@
 struct vt_ledger_write {
 	uint32_t unit, nr;
 	uint32_t issued, ended;	/* times; ended 0: it may still reach the disk */
-	bool settled;		/* stable, or lost for good */
+	bool stable;
 };
 
 struct vt_ledger {
@@ -28,7 +28,7 @@ struct vt_ledger {
 	uint32_t seed;		/* data of another ledger is foreign */
 	uint32_t now;		/* counts events */
 	struct vt_ledger_write *write;	/* by their number, from 1 */
-	uint32_t nr_writes, max_writes, first_unsettled;
+	uint32_t nr_writes, max_writes, first_unstable;
 	uint32_t *stable;	/* writes in the order in which they became it */
 	uint32_t nr_stable;
 };
@@ -42,8 +42,6 @@ void vt_ledger_write_end(struct vt_ledger *l, uint32_t id);
 /* A flush is about to be issued: returns what vt_ledger_flush_end wants to know. */
 uint32_t vt_ledger_flush(struct vt_ledger *l);
 void vt_ledger_flush_end(struct vt_ledger *l, uint32_t issued);
-/* Nothing is in flight any more, and what is not stable may be lost. */
-void vt_ledger_power_cut(struct vt_ledger *l);
 /* Which write @buf, found on @unit, is of. */
 uint32_t vt_ledger_read(const struct vt_ledger *l, uint32_t unit, const void *buf);
 /*
@@ -65,6 +63,7 @@ struct vt_writer {
 	struct vt_dev *dev;
 	struct vt_ledger *ledger;
 	unsigned int nr_flushes;	/* at once, 0: none */
+	unsigned int flush_odds;	/* one to this for each of them */
 	unsigned int hot_units;		/* where half of the writes go */
 	uint64_t random;
 	struct vt_writer_slot {

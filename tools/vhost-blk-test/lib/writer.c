@@ -93,6 +93,10 @@ int vt_writer_issue(struct vt_writer *w)
 	unsigned int i, nr = 1 + rnd(w, VT_WRITER_WRITES / 2);
 	int r = 0;
 
+	/* First, so that they leave something unstable for a power cut to take. */
+	for (i = 0; i < w->nr_flushes && !r; i++)
+		if (!flush[i].q && !rnd(w, w->flush_odds))
+			r = slot_issue(w, &flush[i], true);
 	/* Some at a time, so that flushes come while other writes are under way. */
 	for (i = 0; i < VT_WRITER_WRITES && !r && nr; i++) {
 		if (w->slot[i].q)
@@ -100,9 +104,6 @@ int vt_writer_issue(struct vt_writer *w)
 		r = slot_issue(w, &w->slot[i], false);
 		nr--;
 	}
-	for (i = 0; i < w->nr_flushes && !r; i++)
-		if (!flush[i].q && rnd(w, 2))
-			r = slot_issue(w, &flush[i], true);
 	return r;
 }
 
