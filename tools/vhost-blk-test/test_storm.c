@@ -59,7 +59,7 @@ FIXTURE_TEARDOWN(storm)
 	}
 	EXPECT_EQ(0, vt_detach(&self->dev));
 	EXPECT_EQ(0, vt_inflight(&self->disk));
-	EXPECT_EQ(self->pinned, vt_pinned_pages());
+	EXPECT_EQ(0, vt_pinned_wait(self->pinned));
 	vt_dev_fini(&self->dev);
 	EXPECT_EQ(0, vt_exclusive(&self->disk));
 	vt_bdev_destroy(&self->disk);

@@ -164,6 +164,19 @@ long vt_pinned_pages(void)
 	return acquired - released;
 }
 
+int vt_pinned_wait(long max)
+{
+	int64_t end = vt_now_ms() + vt_timeout_ms();
+
+	/* Others pin pages, too, but not for long: 9p does for each read and write. */
+	while (vt_pinned_pages() > max) {
+		if (vt_now_ms() > end)
+			return -ETIMEDOUT;
+		usleep(1000);
+	}
+	return 0;
+}
+
 uint64_t vt_alloc_in(struct vt_mem *mem, int region, size_t size, size_t align)
 {
 	struct vt_region *r = &mem->region[region];

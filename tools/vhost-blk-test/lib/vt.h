@@ -100,6 +100,8 @@ int vt_dev_protect(struct vt_mem *mem, uint64_t gpa, size_t size, int prot);
 int vt_mem_set(const struct vt_mem *mem, int fd);
 /* Pages that the kernel holds pinned for whomever; -ENOENT: this kernel does not count them. */
 long vt_pinned_pages(void);
+/* Wait until they are at most @max. */
+int vt_pinned_wait(long max);
 
 /* ---- virtqueues (queue.c) ---- */
 
