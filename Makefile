@@ -16,7 +16,8 @@ KBUILD = $(MAKE) -C $(KDIR) M=$(TOP) VHOST_BLK_TOP=$(TOP) VHOST_H_DIR=$(VHOST_H_
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: all print-kdir modules modules_install install uninstall clean help check demo coverage htmldocs deps headers
+.PHONY: all print-kdir modules modules_install install uninstall clean help check check-long check-kcsan demo coverage \
+	htmldocs deps headers
 
 all: modules
 
@@ -64,6 +65,14 @@ demo: deps
 check: deps
 	@tools/vhost-blk-test/check.sh
 
+# For a release: what check repeats, many times over.
+check-long: deps
+	@tools/vhost-blk-test/check.sh long
+
+# The tests under the kernel's data race detector.
+check-kcsan: deps
+	@tools/vhost-blk-test/check.sh kcsan
+
 htmldocs:
 	sphinx-build -W -q -b html Documentation build/html
 
@@ -82,6 +91,8 @@ help:
 	@echo 'make                  build drivers/vhost/vhost_blk.ko (KDIR=, W=1, C=1)'
 	@echo 'make demo             install what is missing, build, run a guest, print a table'
 	@echo 'make check            install what is missing, build, run every test'
+	@echo 'make check-long       for a release: the same tests many times over, 10 minutes of fuzzing'
+	@echo 'make check-kcsan      the tests under the data race detector'
 	@echo 'make coverage         lines of the module that the tests execute'
 	@echo 'make htmldocs         Documentation/ as HTML in build/html (python3-sphinx)'
 	@echo 'make modules_install  install the module for the kernel in KDIR'

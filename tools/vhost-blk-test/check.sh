@@ -1,7 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# check.sh: build and run every test; what `make check` runs.
+# check.sh: build and run the tests.
+#
+# usage: check.sh [long|kcsan]
+#   (nothing)   every test: what `make check` runs, within an hour
+#   long        the release check: what it repeats, it repeats as often as a night
+#               run would, and fuzzes and stresses for 10 minutes each
+#   kcsan       kselftests, stress and fuzzer under the data race detector
 #
 #   KERNELS="6.1 6.12"   kernels to run the kselftests on (default: 6.1 6.12 7.2)
 #   FUZZ_SEED=N          first seed of the fuzzer (1)
@@ -74,41 +80,100 @@ build_kernel() {
 export -f build_kernel
 export logs
 
-# kselftests LABEL [KERNEL_DIR]: the whole suite in a test host.
-kselftests() {
-	local label=$1 args=()
-	[ $# -eq 1 ] || args=(--mem 2048 --kernel "$2" --module "$2/build/drivers/vhost/vhost_blk.ko")
-	stage "kselftests-$label" 900 "$vm" "${args[@]}" --timeout 840 \
-		--log "$logs/kselftests-$label.console" -- "$here/run-kselftests.sh"
+# Kernels of ours have their module below them; Debian's own one is for the native kernel.
+of_kernel() {
+	[ $# -eq 0 ] || printf '%s\0' --mem 2048 --kernel "$1" --module "$1/build/drivers/vhost/vhost_blk.ko"
 }
 
-stage static 600 "$here/static.sh" || finish
-stage build 1200 "$here/build.sh" || finish
-stage test-host 600 "$here/vm/selftest.sh"
-stage qemu-device 300 "$top/tools/qemu/test_device.sh"
+# in_vm NAME SECONDS KERNEL_DIR|"" COMMAND...: a stage in a test host.
+in_vm() {
+	local name=$1 limit=$2 args
+	mapfile -d '' args < <(of_kernel ${3:+"$3"})
+	shift 3
+	stage "$name" $((limit + 60)) "$vm" "${args[@]}" --timeout "$limit" \
+		--log "$logs/$name.console" -- "$@"
+}
 
-native=$(modinfo -F vermagic drivers/vhost/vhost_blk.ko | cut -d. -f1,2)
-for series in $kernels; do
-	if [ "$series" = "$native" ]; then
-		kselftests "$series"
-	elif stage "build-$series" 1200 bash -c 'build_kernel "$@"' - \
-		"$series" "$here/vm/debian-kernel.sh" "$series"; then
-		kselftests "$series" "$(cat "$logs/kernel-$series")"
+# The whole suite; VT_LOOPS and the like are for long runs.
+kselftests() {
+	in_vm "kselftests-$1" "${3:-1200}" "${2-}" env "VT_LOOPS=${VT_LOOPS:-1}" \
+		"VT_PROGRAM_TIMEOUT=${VT_PROGRAM_TIMEOUT:-240}" "$here/run-kselftests.sh"
+}
+
+# Random verified requests from all sides for some time: LABEL KERNEL_DIR SECONDS
+stress() {
+	in_vm "stress-$1" $(($3 + 180)) "$2" env "VT_SECONDS=$3" \
+		"$here/build/test_stress" -r stress.threads_and_queues
+}
+
+# LABEL KERNEL_DIR SECONDS
+fuzz() {
+	in_vm "fuzz-$1" $(($3 + 220)) "$2" "$here/build/fuzz" --seconds "$3" --seed "${FUZZ_SEED:-1}"
+}
+
+# Builds the kernel $1, leaves its directory in $dir.
+sanitizer() {
+	stage "build-$1" 2400 bash -c 'build_kernel "$@"' - "$1" "$here/vm/sanitizer-kernel.sh" "$1" &&
+		dir=$(cat "$logs/kernel-$1")
+}
+
+# Builds for the Debian kernel $1; $dir is empty for the one that is native here.
+debian() {
+	dir=
+	[ "$1" = "$(modinfo -F vermagic drivers/vhost/vhost_blk.ko | cut -d. -f1,2)" ] ||
+		{ stage "build-$1" 1200 bash -c 'build_kernel "$@"' - "$1" "$here/vm/debian-kernel.sh" "$1" &&
+			dir=$(cat "$logs/kernel-$1"); }
+}
+
+run_all() {
+	stage static 600 "$here/static.sh" || finish
+	stage build 1200 "$here/build.sh" || finish
+	stage test-host 600 "$here/vm/selftest.sh"
+	stage qemu-device 300 "$top/tools/qemu/test_device.sh"
+	for series in $kernels; do
+		debian "$series" && kselftests "$series" "$dir"
+	done
+	if sanitizer um; then
+		in_vm kunit 120 "$dir" "$here/kunit.sh"
+		kselftests um "$dir"
+		fuzz um "$dir" 60
 	fi
-done
-if stage build-sanitizer 2400 bash -c 'build_kernel "$@"' - \
-	sanitizer "$here/vm/sanitizer-kernel.sh"; then
-	dir=$(cat "$logs/kernel-sanitizer")
-	stage kunit 120 "$vm" --kernel "$dir" --module "$dir/build/drivers/vhost/vhost_blk.ko" \
-		--mem 1536 --timeout 100 --log "$logs/kunit.console" -- "$here/kunit.sh"
-	kselftests sanitizer "$dir"
-	stage fuzz 300 "$vm" --kernel "$dir" --module "$dir/build/drivers/vhost/vhost_blk.ko" \
-		--mem 2048 --timeout 280 --log "$logs/fuzz.console" \
-		-- "$here/build/fuzz" --seconds 60 --seed "${FUZZ_SEED:-1}"
-fi
-stage guest 900 "$vm" --nested --timeout 840 --log "$logs/guest.console" \
-	-- "$here/test_guest.sh"
-# slub_debug keeps caches apart and counts exact: 20 kills must not leave an object.
-stage kill 1200 "$vm" --nested --append slub_debug=U --timeout 1140 --log "$logs/kill.console" \
-	-- "$here/test_kill.sh"
+	if sanitizer smp; then
+		kselftests smp "$dir"
+		stress smp "$dir" 60
+	fi
+	stage guest 900 "$vm" --nested --timeout 840 --log "$logs/guest.console" \
+		-- "$here/test_guest.sh"
+	# slub_debug keeps caches apart and counts exact: 20 kills must not leave an object.
+	stage kill 1200 "$vm" --nested --append slub_debug=U --timeout 1140 --log "$logs/kill.console" \
+		-- "$here/test_kill.sh"
+	stage powercut 600 "$vm" --nested --timeout 540 --log "$logs/powercut.console" \
+		-- "$here/test_powercut.sh"
+}
+
+run_long() {
+	stage build 1200 "$here/build.sh" || finish
+	export VT_LOOPS=100 VT_PROGRAM_TIMEOUT=1800
+	debian 7.2 && kselftests 7.2-long "$dir" 5400
+	if sanitizer um; then
+		kselftests um-long "$dir" 5400
+		fuzz um "$dir" 600
+	fi
+	! sanitizer smp || stress smp "$dir" 600
+}
+
+run_kcsan() {
+	stage build 1200 "$here/build.sh" || finish
+	sanitizer kcsan || finish
+	kselftests kcsan "$dir" 3600
+	stress kcsan "$dir" 60
+	fuzz kcsan "$dir" 60
+}
+
+case ${1-} in
+'') run_all ;;
+long) run_long ;;
+kcsan) run_kcsan ;;
+*) echo "check.sh: there is no '$1': long, kcsan, or nothing" >&2; exit 2 ;;
+esac
 finish

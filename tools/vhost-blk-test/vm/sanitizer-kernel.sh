@@ -1,23 +1,27 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Build a user-mode Linux kernel with sanitizers (um.config) from the
-# distribution's kernel source, and the module for it; print the directory:
+# Build a kernel with sanitizers (kconfig/) from the distribution's kernel source,
+# and the module for it; print the directory, which run.sh --kernel takes:
 #
-#   DIR/linux                the kernel, a program; run.sh --kernel DIR runs it
-#   DIR/lib/modules/*        its modules
+#   DIR/linux or DIR/boot/vmlinuz-*      the kernel
+#   DIR/lib/modules/*                    its modules
 #   DIR/build/drivers/vhost/vhost_blk.ko
 #
-# usage: sanitizer-kernel.sh [--gcov]
+# usage: sanitizer-kernel.sh [um|smp|kcsan] [--gcov]
+#   um       user-mode Linux, one CPU, native speed: KASAN, lockdep, kmemleak, UBSAN,
+#            fault injection, KUnit, gcov (default)
+#   smp      the same on a virtual PC with several CPUs, and sleeping in atomic context
+#   kcsan    a virtual PC with the data race detector
 #   --gcov   the module counts executed lines, in DIR/build-gcov
 #
-# The kernel is in the cache, by source version and configuration; the first
-# build takes about 4 minutes on 2 cores. Exit: 0, or 1 with a message.
+# A kernel is in the cache, by source version and configuration; its first build
+# takes about 4 (um) or 9 minutes on 2 cores. Exit: 0, or 1 with a message.
 set -euo pipefail
-export LC_ALL=C ARCH=um
+export LC_ALL=C
 unset MAKEFLAGS MFLAGS
 
-packages=(bc bison flex gcc kmod linux-source-6.1 make)
+packages=(bc bison flex gcc kmod libelf-dev linux-source-6.1 make)
 series=6.1
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -38,37 +42,68 @@ run() {
 	die "failed: $*"
 }
 
+# What makes a kernel of a kind: architecture, configuration, make's target, and
+# what the configuration must have come to.
+set_kind() {
+	local names needed=(FAULT_INJECTION FAIL_MAKE_REQUEST DEBUG_LIST GCOV_KERNEL)
+	local kasan=(KASAN PROVE_LOCKING UBSAN DEBUG_KMEMLEAK)
+	case $1 in
+	um) arch=um target=linux names=(common kasan um) required=("${needed[@]}" "${kasan[@]}") ;;
+	smp)
+		arch=x86 target=bzImage names=(common kasan x86)
+		required=("${needed[@]}" "${kasan[@]}" SMP DEBUG_ATOMIC_SLEEP)
+		;;
+	kcsan) arch=x86 target=bzImage names=(common kcsan x86) required=("${needed[@]}" SMP KCSAN) ;;
+	*) die "there is no kernel '$1': um, smp or kcsan" ;;
+	esac
+	configs=("${names[@]/#/$here/kconfig/}")
+	configs=("${configs[@]/%/.config}")
+	export ARCH=$arch
+}
+
 # An option that does not exist (any more) would silently weaken the tests.
 check_config() {
 	local option missing=()
-	for option in KASAN PROVE_LOCKING DEBUG_LIST UBSAN DEBUG_KMEMLEAK \
-		FAULT_INJECTION FAIL_MAKE_REQUEST GCOV_KERNEL; do
+	for option in "${required[@]}"; do
 		grep -q "^CONFIG_$option=y" "$1" || missing+=("$option")
 	done
-	[ ${#missing[@]} -eq 0 ] || die "the kernel has no ${missing[*]}: see um.config"
+	[ ${#missing[@]} -eq 0 ] || die "the kernel has no ${missing[*]}: see kconfig/"
+}
+
+# The kernel itself, where run.sh looks for it.
+install_image() {
+	local work=$1 release
+	if [ "$arch" = um ]; then
+		mv "$work/kdir/linux" "$work/linux"
+		return
+	fi
+	release=$(cat "$work/kdir/include/config/kernel.release")
+	mkdir -p "$work/boot"
+	cp "$work/kdir/arch/x86/boot/bzImage" "$work/boot/vmlinuz-$release"
 }
 
 build_kernel() {
-	local dir=$1 work src log
+	local kind=$1 dir=$2 work src log
 	work=$(mktemp -d "$cache/.build.XXXXXX")
 	# shellcheck disable=SC2064  # the value of now is meant
 	trap "rm -rf '$work'" EXIT
 	log=$work/log src=$work/source
-	echo "sanitizer-kernel.sh: building a kernel with sanitizers, about 4 minutes" >&2
+	echo "sanitizer-kernel.sh: building the kernel '$kind', 4 to 9 minutes" >&2
 	mkdir -p "$src" "$work/kdir"
 	run "$log" tar -xf "$tarball" -C "$src" --strip-components=1
-	(cd "$src" && run "$log" scripts/kconfig/merge_config.sh -n -O "$work/kdir" "$here/um.config")
+	(cd "$src" && run "$log" scripts/kconfig/merge_config.sh -n -O "$work/kdir" "${configs[@]}")
 	check_config "$work/kdir/.config"
-	run "$log" make -C "$src" O="$work/kdir" -j"$(nproc)" linux modules
+	run "$log" make -C "$src" O="$work/kdir" -j"$(nproc)" "$target" modules
 	run "$log" make -C "$src" O="$work/kdir" modules_install INSTALL_MOD_PATH="$work"
 	rm -f "$work"/lib/modules/*/{build,source}
-	mv "$work/kdir/linux" "$work/linux"
+	install_image "$work"
 	# What building a module needs of the source is a tenth of it.
 	find "$src" -mindepth 1 -maxdepth 1 ! -name arch ! -name include ! -name scripts \
 		! -name drivers ! -name 'Make*' ! -name 'Kbuild*' ! -name tools -exec rm -rf {} +
 	find "$src/arch" -mindepth 1 -maxdepth 1 ! -name um ! -name x86 -type d -exec rm -rf {} +
 	find "$src/drivers" -mindepth 1 -maxdepth 1 ! -name vhost -exec rm -rf {} +
-	find "$work/kdir" -name '*.o' ! -path '*/scripts/*' -delete
+	find "$work/kdir" \( -name '*.o' -o -name 'vmlinux*' -o -name bzImage \) \
+		! -path '*/scripts/*' ! -path '*/tools/objtool/*' -delete
 	# The object directory names its source by its path.
 	sed -i "s|$work|$dir|g" "$work/kdir/Makefile"
 	ln -sfn "$dir/source" "$work/kdir/source"
@@ -90,20 +125,23 @@ build_module() {
 }
 
 main() {
-	local key dir lock gcov=''
-	case ${1-} in
-	--packages) echo "${packages[@]}"; exit 0 ;;
-	--gcov) gcov=1 ;;
-	'') ;;
-	*) die "usage: sanitizer-kernel.sh [--gcov]" ;;
-	esac
+	local key dir lock arg kind=um gcov=''
+	for arg; do
+		case $arg in
+		--packages) echo "${packages[@]}"; exit 0 ;;
+		--gcov) gcov=1 ;;
+		-*) die "usage: sanitizer-kernel.sh [um|smp|kcsan] [--gcov]" ;;
+		*) kind=$arg ;;
+		esac
+	done
+	set_kind "$kind"
 	[ -e "$tarball" ] || die "no kernel source: apt-get install linux-source-$series"
-	key=$({ stat -c '%s %Y' "$tarball"; cat "$here/um.config"; gcc --version; } | sha256sum | cut -c1-16)
-	dir=$cache/$series-$key
+	key=$({ stat -c '%s %Y' "$tarball"; cat "${configs[@]}"; gcc --version; } | sha256sum | cut -c1-16)
+	dir=$cache/$series-$kind-$key
 	mkdir -p "$cache"
-	exec {lock}>"$cache/.lock"
-	flock -w 1800 "$lock" || die "another run holds $cache/.lock for 30 minutes: end it"
-	[ -x "$dir/linux" ] || build_kernel "$dir"
+	exec {lock}>"$cache/.lock-$kind"
+	flock -w 1800 "$lock" || die "another run holds $cache/.lock-$kind for 30 minutes: end it"
+	[ -d "$dir/lib/modules" ] || build_kernel "$kind" "$dir"
 	if [ -n "$gcov" ]; then
 		build_module "$dir" build-gcov VHOST_BLK_GCOV=y
 	else
