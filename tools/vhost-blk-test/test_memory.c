@@ -3,6 +3,7 @@
  * G17: every kind of memory that a guest may be made of, memory that is taken
  * away while requests are in flight, and an owner that is short of it.
  */
+#include <sys/mount.h>
 #include <sys/swap.h>
 #include <sys/sysinfo.h>
 
@@ -21,6 +22,7 @@ FIXTURE(memory) {
 	struct vt_dev dev;
 	struct vt_queue *q;
 	struct vt_bdev disk;	/* made by the test */
+	struct vt_bdev lower;	/* below it, if anything */
 	uint8_t *extra;		/* memory at EXTRA_GPA */
 	int file;		/* what it maps, if anything */
 	bool attached;
@@ -31,6 +33,7 @@ FIXTURE(memory) {
 FIXTURE_SETUP(memory)
 {
 	self->disk.fd = -1;
+	self->lower.fd = -1;
 	self->file = -1;
 	self->extra = MAP_FAILED;
 	ASSERT_EQ(0, vt_dev_init(&self->dev,
@@ -50,6 +53,7 @@ FIXTURE_TEARDOWN(memory)
 	if (self->file >= 0)
 		close(self->file);
 	vt_bdev_destroy(&self->disk);
+	vt_bdev_destroy(&self->lower);
 }
 
 static int attach(memory_data *self, const struct vt_bdev *disk)
@@ -316,7 +320,17 @@ TEST_F(memory, beyond_end_of_file)
 
 /* ---- memory goes away while a request has it ---- */
 
-#define DELAY_MS	200
+#define DELAY_MS	300
+
+/* A disk that moves the data late; null_blk's own delay comes after it has done so. */
+static int late_disk(memory_data *self)
+{
+	int r = vt_null_create(&self->lower, "vbtmem", &(struct vt_null_opts) {});
+	char table[96];
+
+	snprintf(table, sizeof(table), "0 65536 delay %s 0 %u", self->lower.path, DELAY_MS);
+	return r ?: vt_dm_create(&self->disk, "vbtlate", table);
+}
 
 enum take { TAKE_UNMAP, TAKE_REMAP, TAKE_DONTNEED, TAKE_MOVE };
 
@@ -347,14 +361,13 @@ static int take_away(memory_data *self, enum take how, uint8_t **moved)
  */
 static void taken_in_flight(struct __test_metadata *_metadata, memory_data *self, enum take how)
 {
-	struct vt_null_opts opts = { .delay_ns = DELAY_MS * 1000000UL };
 	uint64_t gpa = vt_alloc(&self->dev.mem, 65536);
 	struct vt_req out = { .type = OUT, .data = EXTRA_GPA, .len = 65536 };
 	struct vt_req in = { .type = IN, .sector = 1024, .data = EXTRA_GPA + VT_MIB, .len = 65536 };
 	uint8_t *moved = map(-1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
 	bool gone = how == TAKE_UNMAP || how == TAKE_MOVE;
 
-	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtmem", &opts));
+	ASSERT_EQ(0, late_disk(self));
 	self->extra = map(-1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
 	ASSERT_NE(MAP_FAILED, (void *)self->extra);
 	ASSERT_EQ(0, extra_set(self));
@@ -365,8 +378,9 @@ static void taken_in_flight(struct __test_metadata *_metadata, memory_data *self
 	vt_fill(self->extra, 65536, 2, 0);
 	ASSERT_EQ(0, vt_req_submit(self->q, &out));
 	ASSERT_EQ(0, vt_req_submit(self->q, &in));
-	ASSERT_EQ(0, vt_inflight_wait(&self->disk, 2));
+	ASSERT_EQ(0, vt_fetched_wait(self->q));
 	ASSERT_EQ(0, take_away(self, how, &moved));
+	ASSERT_EQ(1, self->q->used->idx);
 	ASSERT_EQ(0, vt_wait_all(self->q));
 	EXPECT_EQ(OK, out.status);
 	EXPECT_EQ(OK, in.status);
@@ -402,6 +416,70 @@ TEST_F(memory, dontneed_in_flight)
 TEST_F(memory, moved_in_flight)
 {
 	taken_in_flight(_metadata, self, TAKE_MOVE);
+}
+
+#define MNT	"/tmp/vhost-blk-mem"
+
+/* A file of zeros on a file system of its own, which is on a disk. */
+static int file_on_disk(struct vt_bdev *disk)
+{
+	static const char zeros[65536];
+	char cmd[128];
+	int r, fd;
+
+	r = vt_null_create(disk, "vbtmemfs", &(struct vt_null_opts) { .mib = 16 });
+	if (r)
+		return r;
+	snprintf(cmd, sizeof(cmd), "PATH=$PATH:/sbin:/usr/sbin mkfs.ext4 -q %s", disk->path);
+	mkdir(MNT, 0700);
+	vt_modprobe("ext4", "");
+	if (system(cmd) || mount(disk->path, MNT, "ext4", 0, NULL))
+		return -EIO;
+	fd = open(MNT "/file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0 && (ftruncate(fd, EXTRA_SIZE) ||
+			pwrite(fd, zeros, sizeof(zeros), 0) != sizeof(zeros) || fsync(fd)))
+		return -EIO;
+	return fd;
+}
+
+/*
+ * The page cache is written back while a read is on its way into it: it has to
+ * be dirty again afterwards, or what was read is gone with the cache.
+ */
+TEST_F(memory, written_back_in_flight)
+{
+	struct vt_req in = { .type = IN, .sector = 1024, .data = EXTRA_GPA, .len = 65536 };
+	uint64_t gpa = vt_alloc(&self->dev.mem, 65536);
+	struct vt_bdev fs = { .fd = -1 };
+	uint8_t *p = vt_ptr(&self->dev.mem, gpa);
+
+	self->file = file_on_disk(&fs);
+	ASSERT_LE(0, self->file);
+	self->extra = map(self->file, PROT_READ | PROT_WRITE, MAP_SHARED);
+	ASSERT_NE(MAP_FAILED, (void *)self->extra);
+	ASSERT_EQ(0, late_disk(self));
+	ASSERT_EQ(0, extra_set(self));
+	ASSERT_EQ(0, attach(self, &self->disk));
+	vt_fill(p, 65536, 1, 1024);
+	ASSERT_EQ(OK, vt_io(self->q, OUT, 1024, gpa, 65536));
+
+	ASSERT_EQ(0, vt_req_submit(self->q, &in));
+	ASSERT_EQ(0, vt_fetched_wait(self->q));
+	ASSERT_EQ(0, msync(self->extra, 65536, MS_SYNC));
+	ASSERT_EQ(1, self->q->used->idx);
+	ASSERT_EQ(0, vt_req_wait(self->q, &in));
+	EXPECT_EQ(OK, in.status);
+	munmap(self->extra, EXTRA_SIZE);
+	self->extra = MAP_FAILED;
+	ASSERT_EQ(0, vt_mem_set(&self->dev.mem, self->dev.fd));
+	ASSERT_EQ(0, fsync(self->file));
+	ASSERT_EQ(0, vt_write_file("/proc/sys/vm/drop_caches", "3"));
+	ASSERT_EQ(65536, pread(self->file, p, 65536, 0));
+	EXPECT_EQ(-1, vt_check(p, 65536, 1, 1024));
+	close(self->file);
+	self->file = -1;
+	EXPECT_EQ(0, umount(MNT));
+	vt_bdev_destroy(&fs);
 }
 
 /*
