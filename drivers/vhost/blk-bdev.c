@@ -8,7 +8,8 @@
  * VHOST_BLK_WINDOW_BIOS at once, as long as memory and the backend's budget
  * allow. If they do not, the slot's own bio carries the request piece by
  * piece. So a request of any size makes progress, and the memory that a guest
- * can make the host allocate or pin for one request is bounded.
+ * can make the host allocate or pin for one request is bounded. What all of
+ * them hold together is bounded too: vhost_blk_bdev_is_full() stops fetching.
  *
  * Payload that the device cannot address (an odd address, a length that is not
  * whole logical blocks) goes through bounce pages.
@@ -33,9 +34,13 @@
 /* Larger bios of one window. */
 #define VHOST_BLK_WINDOW_BIOS	8
 
-/* What all requests of one backend together may hold. */
+/*
+ * What all requests of one backend together may hold; of pages and copies it can
+ * be what one request of each vring takes more.
+ */
 #define VHOST_BLK_MAX_LARGE_BIOS	256
 #define VHOST_BLK_MAX_BOUNCE_PAGES	1024
+#define VHOST_BLK_MAX_SAVED		256
 
 /**
  * struct vhost_blk_bdev - an open block device
@@ -43,12 +48,14 @@
  * @bdev:         the device
  * @large_bios:   allocated bios of all requests
  * @bounce_pages: bounce pages of all requests
+ * @saved:        requests that hold a copy of their payload's pieces
  */
 struct vhost_blk_bdev {
 	struct file *file;
 	struct block_device *bdev;
 	atomic_t large_bios;
 	atomic_t bounce_pages;
+	atomic_t saved;
 };
 
 /* A bio that is not a slot's own; @bio is last: front_pad of the bio_set. */
@@ -187,9 +194,19 @@ static int vhost_blk_iov_save(struct vhost_blk_bdev_req *br)
 			    GFP_NOIO | __GFP_NOWARN);
 	if (!br->saved)
 		return -ENOMEM;
+	atomic_inc(&req->queue->bdev->saved);
 	br->iov = br->saved + (br->iov - req->iov);
 	req->iov = br->saved;
 	return 0;
+}
+
+static void vhost_blk_iov_free(struct vhost_blk_bdev_req *br)
+{
+	if (!br->saved)
+		return;
+	kfree(br->saved);
+	br->saved = NULL;
+	atomic_dec(&br->req.queue->bdev->saved);
 }
 
 static void vhost_blk_cursor_iter(const struct vhost_blk_bdev_req *br,
@@ -279,26 +296,11 @@ static void vhost_blk_bio_unmap(struct vhost_blk_bdev_req *br, struct bio *bio)
 
 /* ---- bouncing ---- */
 
-/*
- * How much of the payload the next bounced window takes. Over the budget a
- * window shrinks to one page or one block, so that it always goes on.
- */
-static size_t vhost_blk_bounce_bytes(const struct vhost_blk_bdev_req *br)
-{
-	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
-	size_t lbs = bdev_logical_block_size(bdev->bdev);
-	size_t room = (VHOST_BLK_INLINE_VECS - 1) * PAGE_SIZE;
-
-	if (atomic_read(&bdev->bounce_pages) > VHOST_BLK_MAX_BOUNCE_PAGES)
-		room = max_t(size_t, PAGE_SIZE, lbs);
-	return min_t(u64, br->left, room);
-}
-
 /* Fill the slot's own bio with new pages, and those with what is written. */
 static int vhost_blk_bio_bounce(struct vhost_blk_bdev_req *br, struct bio *bio)
 {
 	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
-	size_t bytes = vhost_blk_bounce_bytes(br), left;
+	size_t bytes = min_t(u64, br->left, SZ_64K), left;
 	struct iov_iter from;
 
 	vhost_blk_cursor_iter(br, &from, bytes);
@@ -342,6 +344,21 @@ static void vhost_blk_bio_unbounce(struct vhost_blk_bdev_req *br, struct bio *bi
 	}
 	if (copy)
 		vhost_blk_cursor_advance(br, bytes);
+}
+
+/**
+ * vhost_blk_bdev_is_full - do the requests in flight hold all they may?
+ * @bdev: the backend
+ *
+ * No request may be started then, as long as there is one whose end will tell.
+ * This bounds the host memory that a guest holds by requests of odd layout.
+ *
+ * Context: any.
+ */
+bool vhost_blk_bdev_is_full(const struct vhost_blk_bdev *bdev)
+{
+	return atomic_read(&bdev->bounce_pages) >= VHOST_BLK_MAX_BOUNCE_PAGES ||
+	       atomic_read(&bdev->saved) >= VHOST_BLK_MAX_SAVED;
 }
 
 /* ---- windows ---- */
@@ -545,8 +562,7 @@ bool vhost_blk_bdev_reap(struct vhost_blk_req *req)
 		blk_finish_plug(&plug);
 		return false;
 	}
-	kfree(br->saved);
-	br->saved = NULL;
+	vhost_blk_iov_free(br);
 	req->status = vhost_blk_status_from_blk(br->error);
 	br->error = BLK_STS_OK;
 	if (req->op->payload == VHOST_BLK_PAYLOAD_IN)

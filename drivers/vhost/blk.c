@@ -49,6 +49,7 @@
  * @slots:     one per vring entry, indexed by head; only while attached
  * @inflight:  slots in use
  * @in_pass:   the worker is in a pass over this vring and reaps at its end
+ * @stalled:   a pass ended because the backend was full; the next reap goes on
  * @done:      requests to reap
  * @done_work: reaps them on the worker
  * @orphan_work: reaps them when the worker is gone
@@ -59,6 +60,7 @@ struct vhost_blk_vq {
 	void *slots;
 	unsigned int inflight;
 	bool in_pass;
+	bool stalled;
 	struct llist_head done;
 	struct vhost_work done_work;
 	struct work_struct orphan_work;
@@ -189,6 +191,10 @@ static void vhost_blk_reap(struct vhost_blk_vq *bvq)
 	if (!nr)
 		return;
 	vhost_blk_add_used_and_signal_n(vq, vq->heads, nr);
+	if (unlikely(bvq->stalled)) {
+		bvq->stalled = false;
+		vhost_poll_queue(&vq->poll);
+	}
 	if (!bvq->inflight)
 		wake_up(&to_vhost_blk(bvq)->drain_wait);
 }
@@ -225,6 +231,11 @@ static void vhost_blk_fetch(struct vhost_blk_vq *bvq)
 	u64 bytes = 0;
 
 	do {
+		/* With nothing in flight here, others hold it all: be modest and go on. */
+		if (unlikely(bvq->inflight && vhost_blk_bdev_is_full(bvq->queue.bdev))) {
+			bvq->stalled = true;
+			break;
+		}
 		head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov),
 					 &nr_out, &nr_in, NULL, NULL);
 		/* Broken: vhost core signalled the error eventfd. Wait for a kick. */

@@ -15,8 +15,8 @@
  *   ------------------------------------  -------------------------------------
  *   vhost_blk.bdev                        vhost_dev.mutex
  *   the backend of one vring              vq.mutex (vhost_vq_set_backend)
- *   vhost_blk_vq.slots, .inflight         vq.mutex; inflight is also read,
- *                                         without it, by the drain
+ *   vhost_blk_vq.slots, .inflight,        vq.mutex; inflight is also read,
+ *   .stalled                              without it, by the drain
  *   vhost_blk_queue (all of it)           vq.mutex
  *   vhost_blk_vq.done                     lockless list; add: any context,
  *                                         take: vq.mutex
@@ -184,6 +184,7 @@ void vhost_blk_bdev_detach(struct vhost_blk_bdev *bdev);
 void vhost_blk_bdev_put(struct vhost_blk_bdev *bdev);
 void vhost_blk_bdev_limits(const struct vhost_blk_bdev *bdev,
 			   struct vhost_blk_limits *limits);
+bool vhost_blk_bdev_is_full(const struct vhost_blk_bdev *bdev);
 void vhost_blk_bdev_query(const struct vhost_blk_bdev *bdev,
 			  struct vhost_blk_query *query);
 void vhost_blk_execute_rw(struct vhost_blk_req *req);

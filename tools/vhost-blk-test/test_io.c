@@ -466,6 +466,39 @@ TEST_F(disk, beyond_the_budget)
 	many(_metadata, &self->dev, vt_alloc_in(&self->dev.mem, 1, VT_MIB, 4096) + 1, 64 * 1024);
 }
 
+/* The host copies 4 MiB at a time for a guest and not more: 64 of 80 such requests */
+TEST_F(disk, copies_are_bounded)
+{
+	struct vt_null_opts opts = { .delay_ns = 1500UL * 1000 * 1000, .depth = 4096 };
+	struct vt_queue *q = &self->dev.q[0];
+	static struct vt_req reqs[80];
+	int inflight, most = 0;
+	uint64_t data;
+
+	ASSERT_EQ(0, vt_null_create(&self->bdev, "vbtbound", &opts));
+	ASSERT_EQ(0, vt_attach(&self->dev, self->bdev.fd));
+	data = vt_alloc_in(&self->dev.mem, 1, 128 * 1024, 4096) + 1;
+	for (unsigned int i = 0; i < ARRAY_SIZE(reqs); i++) {
+		reqs[i] = (struct vt_req) {
+			.type = VIRTIO_BLK_T_IN, .data = data, .len = 64 * 1024,
+		};
+		ASSERT_EQ(0, vt_req_add(q, &reqs[i]));
+	}
+	vt_publish(q);
+	vt_kick(q);
+	ASSERT_EQ(0, vt_inflight_wait(&self->bdev, 64));
+	while (q->used->idx == q->used_idx) {	/* the first is on its way back */
+		inflight = vt_inflight(&self->bdev);
+		most = inflight > most ? inflight : most;
+		usleep(1000);
+	}
+	EXPECT_EQ(64, most);
+	for (unsigned int i = 0; i < ARRAY_SIZE(reqs); i++) {
+		ASSERT_EQ(0, vt_req_wait(q, &reqs[i]));
+		EXPECT_EQ(VIRTIO_BLK_S_OK, reqs[i].status);
+	}
+}
+
 TEST_F(disk, zoned_is_refused)
 {
 	struct vhost_blk_query query;
