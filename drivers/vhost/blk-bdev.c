@@ -474,10 +474,12 @@ static bool vhost_blk_payload_aligned(const struct vhost_blk_req *req)
 	unsigned int i;
 
 	/*
-	 * The block layer makes protection information bvec by bvec: one that
-	 * ends inside a block would get a tuple more than there is room for.
+	 * A page may end inside a block, but not everywhere: the block layer makes
+	 * protection information bvec by bvec, so such a bvec would get a tuple
+	 * more than there is room for; and it cannot split off less than a block
+	 * for a device that takes one segment at a time.
 	 */
-	if (bdev_get_integrity(bdev))
+	if (bdev_get_integrity(bdev) || queue_max_segments(bdev_get_queue(bdev)) == 1)
 		addr_mask |= len_mask;
 	for (i = 0; i < req->nr_iov; i++) {
 		const struct iovec *iov = &req->iov[i];
