@@ -284,8 +284,6 @@ FIXTURE_SETUP(cut)
 	self->writer.dev = &self->dev;
 	self->writer.ledger = &self->ledger;
 	self->writer.nr_flushes = variant->flush ? VT_WRITER_FLUSHES : 0;
-	/* Seldom, so that there is something to lose. */
-	self->writer.flush_odds = 12;
 	self->writer.hot_units = AREA / variant->lbs / 16;
 	vt_writer_init(&self->writer);
 }
@@ -349,6 +347,8 @@ TEST_F_TIMEOUT(cut, under_load, 3600)
 		ASSERT_EQ(0, vt_ledger_init(l, AREA / variant->lbs, variant->lbs, MAX_WRITES,
 					    !variant->flush || !variant->cache));
 		w->random = i;
+		/* Often, to have much that must not be lost, and seldom, to lose some. */
+		w->flush_odds = i % 2 ? 6 : 60;
 		w->nr_failed = 0;
 		ASSERT_EQ(0, load_until_cut(w, &self->disk, 1 + i * 7 % 40));
 		for (unsigned int q = 0; q < self->dev.nr_queues; q++)
