@@ -534,7 +534,7 @@ TEST_F_TIMEOUT(memory, mapping_races, 300)
 /* ---- too little memory ---- */
 
 #define CGROUP		"vhost-blk-mem"
-#define GROUP_MIB	8
+#define GROUP_MIB	10
 
 static int swap_on(struct vt_bdev *swap)
 {
@@ -566,9 +566,9 @@ static int squeezed_owner(memory_data *self)
 	vt_load_spread(&load, 1, &self->dev, &self->disk);
 	load.depth = 32;
 	ret = vt_load_start(&load);
-	for (unsigned int n = 0; !ret && n < vt_loops_to(2, 100); n++) {
+	for (unsigned int n = 0; !ret && n < vt_loops_to(1, 100); n++) {
 		/* the other memory of the guest wants to be in, as well */
-		for (size_t at = 16 * VT_MIB; at < r->size; at += 4096)
+		for (size_t at = 12 * VT_MIB; at < r->size; at += 4096)
 			self->dev.mem.view[r->offset + at]++;
 		ret = vt_load_more(&load, 50);
 	}

@@ -364,9 +364,9 @@ void vt_load_spread(struct vt_load *load, unsigned int n, struct vt_dev *dev,
 {
 	uint64_t unit = disk->lbs / VT_SECTOR, each = disk->bytes / VT_SECTOR / n;
 
-	/* No more than is swept in no time. */
-	if (each > 2 * VT_MIB / VT_SECTOR)
-		each = 2 * VT_MIB / VT_SECTOR;
+	/* No more than is swept in no time, emulated too. */
+	if (each > VT_MIB / VT_SECTOR)
+		each = VT_MIB / VT_SECTOR;
 	each = each / unit * unit;
 	memset(load, 0, n * sizeof(*load));
 	for (unsigned int i = 0; i < n; i++) {
