@@ -28,7 +28,7 @@ rm -rf "$out"
 mkdir -p "$out"
 make -s -C "$here"
 dir=$("$here/vm/sanitizer-kernel.sh" --gcov)
-"$here/vm/run.sh" --mem 2048 --timeout 1500 --kernel "$dir" --share "$out" --log "$out/console" \
+"$here/vm/run.sh" --mem 2048 --timeout 2400 --kernel "$dir" --share "$out" --log "$out/console" \
 	--module "$dir/build-gcov/drivers/vhost/vhost_blk.ko" -- "$0" --inside "$dir/build-gcov" ||
 	echo "coverage.sh: some tests failed, see $out" >&2
 cp "$dir"/build-gcov/drivers/vhost/blk*.gcno "$out/"
