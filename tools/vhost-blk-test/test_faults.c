@@ -21,6 +21,8 @@ FIXTURE(faults) {
 	uint64_t data;		/* 4 MiB */
 };
 
+#define faults_data FIXTURE_DATA(faults)
+
 FIXTURE_SETUP(faults)
 {
 	self->disk.fd = -1;
@@ -119,27 +121,31 @@ TEST_F(faults, dm_error)
 	EXPECT_EQ(OK, vt_io(self->q, VIRTIO_BLK_T_FLUSH, 0, 0, 0));
 }
 
-/* A dm device named vbtover over a new disk. Skips the test where there is no such target. */
-#define OVER_MUST(target, table, ...) do {					\
-	char text[128];								\
-	int r;									\
-										\
-	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtlow",			\
-				    &(struct vt_null_opts) { .cache_mib = 8 }));	\
-	if (vt_modprobe("dm_" target, ""))					\
-		SKIP(return, "no dm-" target " in this kernel");		\
-	snprintf(text, sizeof(text), table, self->disk.path, ##__VA_ARGS__);	\
-	r = vt_dm_create(&self->over, "vbtover", text);				\
-	if (r == -ENOENT)							\
-		SKIP(return, "no dmsetup here");				\
-	ASSERT_EQ(0, r);							\
-	ASSERT_EQ(0, vt_attach(&self->dev, self->over.fd));			\
-} while (0)
+/* Attach a dm device over a new disk. -ENOENT: there is no such target, or no dmsetup. */
+static int over_attach(faults_data *self, const char *target, const char *args)
+{
+	char text[128];
+	int r;
+
+	snprintf(text, sizeof(text), "dm_%s", target);
+	if (vt_modprobe(text, ""))
+		return -ENOENT;
+	r = vt_null_create(&self->disk, "vbtlow", &(struct vt_null_opts) { .cache_mib = 8 });
+	if (r)
+		return r;
+	snprintf(text, sizeof(text), "0 65536 %s %s %s", target, self->disk.path, args);
+	return vt_dm_create(&self->over, "vbtover", text) ?: vt_attach(&self->dev, self->over.fd);
+}
 
 /* H01: a sector that cannot be read until it is written again, as on a real disk */
 TEST_F(faults, dm_dust)
 {
-	OVER_MUST("dust", "0 65536 dust %s 0 512");
+	int r;
+
+	r = over_attach(self, "dust", "0 512");
+	if (r == -ENOENT)
+		SKIP(return, "no dm-dust in this kernel, or no dmsetup here");
+	ASSERT_EQ(0, r);
 	EXPECT_EQ(OK, vt_io(self->q, OUT, 0, self->data, 4 * VT_MIB));
 	ASSERT_EQ(0, vt_dm_message(&self->over, "addbadblock 100"));
 	ASSERT_EQ(0, vt_dm_message(&self->over, "enable"));
@@ -164,8 +170,12 @@ TEST_F(faults, dm_flakey)
 		{ "60 0", OK, OK },
 	};
 	char table[128];
+	int r;
 
-	OVER_MUST("flakey", "0 65536 flakey %s 0 0 60");
+	r = over_attach(self, "flakey", "0 0 60");
+	if (r == -ENOENT)
+		SKIP(return, "no dm-flakey in this kernel, or no dmsetup here");
+	ASSERT_EQ(0, r);
 	for (unsigned int i = 0; i < ARRAY_SIZE(states); i++) {
 		snprintf(table, sizeof(table), "0 65536 flakey %s 0 %s", self->disk.path,
 			 states[i].args);
@@ -181,7 +191,7 @@ TEST_F(faults, dm_flakey)
 }
 
 /* One bio is refused when it is submitted, by what @space bytes are left of. */
-static void refuse_one(struct __test_metadata *_metadata, FIXTURE_DATA(faults) *self,
+static void refuse_one(struct __test_metadata *_metadata, faults_data *self,
 		       unsigned int space, struct vt_req req)
 {
 	char text[24];

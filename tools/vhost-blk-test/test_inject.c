@@ -138,11 +138,15 @@ FIXTURE(control) {
 	int nth;		/* /proc/self/fail-nth */
 };
 
+#define control_data FIXTURE_DATA(control)
+
 FIXTURE_VARIANT(control) {
 	int step;
 	int min;		/* places where it fails, at least */
 	bool never;		/* it reports no error all the same */
 };
+
+#define control_kind FIXTURE_VARIANT(control)
 
 FIXTURE_VARIANT_ADD(control, open) { .step = OPEN, .min = 2 };
 FIXTURE_VARIANT_ADD(control, set_owner) { .step = OWNER, .min = 16 };
@@ -175,8 +179,8 @@ FIXTURE_TEARDOWN(control)
  * Through all steps, with the @nth fault in one of them, which is then done
  * again. Return: 1 if there was a fault, 0 if there are not that many places.
  */
-static int life_with_fault(struct __test_metadata *_metadata, FIXTURE_DATA(control) *self,
-			   const FIXTURE_VARIANT(control) *variant, unsigned int nth)
+static int life_with_fault(struct __test_metadata *_metadata, control_data *self,
+			   const control_kind *variant, unsigned int nth)
 {
 	struct vt_dev *dev = &self->dev;
 	int left = -1;
@@ -233,12 +237,16 @@ FIXTURE(data) {
 	int nr_ok, nr_ioerr, nr_unanswered;
 };
 
+#define data_data FIXTURE_DATA(data)
+
 FIXTURE_VARIANT(data) {
 	uint32_t type, len, seg_bytes, odd;
 	bool indirect;
 	bool blank;		/* the disk has to allocate memory for it, too */
 	int min;		/* places where it fails, at least */
 };
+
+#define data_kind FIXTURE_VARIANT(data)
 
 #define KIND(name, ...) FIXTURE_VARIANT_ADD(data, name) { __VA_ARGS__ }
 
@@ -248,8 +256,7 @@ KIND(out_blank, .type = OUT, .len = 8192, .blank = true, .min = 5);
 KIND(in_bounced, .type = IN, .len = 65536, .odd = 1, .min = 30);
 KIND(out_bounced, .type = OUT, .len = 65536, .odd = 1, .min = 30);
 /* several windows of bounce pages, and pieces that have to be saved for them */
-KIND(in_bounced_long, .type = IN, .len = 160 << 10, .seg_bytes = 5000, .odd = 3,
-	.indirect = true, .min = 80);
+KIND(in_bounced_long, .type = IN, .len = 160 << 10, .seg_bytes = 5000, .odd = 3, .min = 80);
 KIND(in_large, .type = IN, .len = DATA_BYTES, .min = 6);
 KIND(out_large, .type = OUT, .len = DATA_BYTES, .seg_bytes = 128 << 10, .indirect = true, .min = 6);
 KIND(flush, .type = VIRTIO_BLK_T_FLUSH, .min = 3);
@@ -311,7 +318,7 @@ static int answer_or_error(struct vt_queue *q, const struct vt_req *req)
 }
 
 /* A ring that stopped goes on with the next kick, or after a new start if the answer is lost. */
-static void ring_repair(struct __test_metadata *_metadata, FIXTURE_DATA(data) *self,
+static void ring_repair(struct __test_metadata *_metadata, data_data *self,
 			struct vt_req *req)
 {
 	struct vt_queue *q = self->q;
@@ -335,7 +342,7 @@ static void ring_repair(struct __test_metadata *_metadata, FIXTURE_DATA(data) *s
 }
 
 /* Also a request that the guest is told went well must have gone well. */
-static void answer_check(struct __test_metadata *_metadata, FIXTURE_DATA(data) *self,
+static void answer_check(struct __test_metadata *_metadata, data_data *self,
 			 const struct vt_req *req, uint64_t seed)
 {
 	void *p = vt_ptr(&self->dev.mem, req->data);
@@ -359,8 +366,8 @@ static void answer_check(struct __test_metadata *_metadata, FIXTURE_DATA(data) *
 }
 
 /* One request with the @nth fault on the worker. Return: as life_with_fault(). */
-static int request_with_fault(struct __test_metadata *_metadata, FIXTURE_DATA(data) *self,
-			      const FIXTURE_VARIANT(data) *variant, unsigned int nth)
+static int request_with_fault(struct __test_metadata *_metadata, data_data *self,
+			      const data_kind *variant, unsigned int nth)
 {
 	struct vt_req req = {
 		.type = variant->type, .len = variant->len, .seg_bytes = variant->seg_bytes,

@@ -16,6 +16,8 @@ FIXTURE(requeue) {
 	struct vt_req load[NR_LOAD];
 };
 
+#define requeue_data FIXTURE_DATA(requeue)
+
 FIXTURE_VARIANT(requeue) {
 	unsigned long delay_ns;
 	bool indirect;
@@ -46,7 +48,7 @@ FIXTURE_TEARDOWN(requeue)
 }
 
 /* All at once, in sizes that take one bio, several, and bounce pages. */
-static void load_run(struct __test_metadata *_metadata, FIXTURE_DATA(requeue) *self,
+static void load_run(struct __test_metadata *_metadata, requeue_data *self,
 		     uint32_t type, unsigned int seed)
 {
 	static const uint32_t len[] = { 4096, 512, 65536, VT_MIB };
@@ -79,7 +81,7 @@ static void load_run(struct __test_metadata *_metadata, FIXTURE_DATA(requeue) *s
 	mem->region[1].used = mark;
 }
 
-TEST_F(requeue, all_come_back_once)
+TEST_F_TIMEOUT(requeue, all_come_back_once, 300)
 {
 	if (access("/sys/module/null_blk/parameters/requeue", F_OK))
 		SKIP(return, "no fault injection in this kernel's null_blk");
@@ -100,6 +102,11 @@ static int null_blk_unload(void)
 	return syscall(SYS_delete_module, "null_blk", O_NONBLOCK) && errno != ENOENT ? -errno : 0;
 }
 
+static void null_blk_reset(void)
+{
+	null_blk_unload();
+}
+
 int main(int argc, char **argv)
 {
 	int r = null_blk_unload();
@@ -111,8 +118,7 @@ int main(int argc, char **argv)
 	}
 	/* every second, always, from the first on, without end */
 	vt_modprobe("null_blk", "nr_devices=0 requeue=2,100,0,-1");
-	r = test_harness_run(argc, argv);
 	/* The next program is to find it as it usually is. */
-	null_blk_unload();
-	return r;
+	atexit(null_blk_reset);
+	return test_harness_run(argc, argv);
 }

@@ -22,6 +22,8 @@ FIXTURE(status) {
 	int ready;		/* 0, or why there is no such disk */
 };
 
+#define status_data FIXTURE_DATA(status)
+
 FIXTURE_SETUP(status)
 {
 	ASSERT_EQ(0, vt_dev_init(&self->dev, &(struct vt_opts) {}));
@@ -43,7 +45,7 @@ FIXTURE_TEARDOWN(status)
 	vt_errdisk_destroy(&self->err);
 }
 
-static void fail_at(FIXTURE_DATA(status) *self, int i, uint64_t from, uint64_t to, int err)
+static void fail_at(status_data *self, int i, uint64_t from, uint64_t to, int err)
 {
 	self->err.range[i].from = from;
 	self->err.range[i].to = to;

@@ -26,6 +26,8 @@ FIXTURE(storm) {
 	int nr_ok, nr_ioerr, nr_lost;
 };
 
+#define storm_data FIXTURE_DATA(storm)
+
 FIXTURE_VARIANT(storm) {
 	const char *percent[NR_KINDS];
 };
@@ -87,7 +89,7 @@ static int storm_on(bool on)
 	return vt_write_file(path, on ? "1" : "0");
 }
 
-static void load_submit(struct __test_metadata *_metadata, FIXTURE_DATA(storm) *self)
+static void load_submit(struct __test_metadata *_metadata, storm_data *self)
 {
 	static const uint32_t len[] = { 4096, 65536, 512, VT_MIB, 20 };
 	struct vt_queue *q = &self->dev.q[0];
@@ -111,7 +113,7 @@ static void load_submit(struct __test_metadata *_metadata, FIXTURE_DATA(storm) *
 }
 
 /* The detach has waited for all that was fetched; what is not answered now never is. */
-static void load_collect(struct __test_metadata *_metadata, FIXTURE_DATA(storm) *self)
+static void load_collect(struct __test_metadata *_metadata, storm_data *self)
 {
 	struct vt_queue *q = &self->dev.q[0];
 	struct vt_used u;
@@ -136,7 +138,7 @@ static void load_collect(struct __test_metadata *_metadata, FIXTURE_DATA(storm) 
 	}
 }
 
-TEST_F(storm, drained)
+TEST_F_TIMEOUT(storm, drained, 300)
 {
 	size_t mark = self->dev.mem.region[1].used;
 	struct vt_queue *q = &self->dev.q[0];

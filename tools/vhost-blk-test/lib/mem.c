@@ -159,7 +159,8 @@ long vt_pinned_pages(void)
 
 	/* What each CPU has counted for itself is added up first. */
 	vt_write_file("/proc/sys/vm/stat_refresh", "1");
-	if (vm_counter("nr_foll_pin_acquired", &acquired) || vm_counter("nr_foll_pin_released", &released))
+	if (vm_counter("nr_foll_pin_acquired", &acquired) ||
+	    vm_counter("nr_foll_pin_released", &released))
 		return -ENOENT;
 	return acquired - released;
 }
