@@ -23,6 +23,7 @@ top=$(cd "$here/../.." && pwd -P)
 logs=$top/build/check
 vm=$here/vm/run.sh
 kernels=${KERNELS:-6.1 6.12 7.2}
+prefix=()	# runs the command of every test host
 passed=0 failed=0 skipped=0
 cd "$top" || exit 1
 rm -rf "$logs"
@@ -91,7 +92,7 @@ in_vm() {
 	mapfile -d '' args < <(of_kernel ${3:+"$3"})
 	shift 3
 	stage "$name" $((limit + 60)) "$vm" "${args[@]}" --timeout "$limit" \
-		--log "$logs/$name.console" -- "$@"
+		--log "$logs/$name.console" -- "${prefix[@]}" "$@"
 }
 
 # The whole suite; VT_LOOPS and the like are for long runs.
@@ -153,10 +154,14 @@ run_all() {
 
 run_long() {
 	stage build 1200 "$here/build.sh" || finish
-	export VT_LOOPS=100 VT_PROGRAM_TIMEOUT=1800
-	debian 7.2 && kselftests 7.2-long "$dir" 5400
+	# Brings starts and stops to 1 000 and reloads to 100.
+	export VT_LOOPS=5 VT_PROGRAM_TIMEOUT=900
+	! debian 7.2 || kselftests 7.2-long "$dir" 3600
 	if sanitizer um; then
-		kselftests um-long "$dir" 5400
+		kselftests um-long "$dir" 3600
+		# A million pairs of requests.
+		in_vm lost-wakeup-um 1800 "$dir" env VT_LOOPS=84 \
+			"$here/build/test_notify" -r notify.event.lost_wakeup
 		fuzz um "$dir" 600
 	fi
 	! sanitizer smp || stress smp "$dir" 600
@@ -165,6 +170,8 @@ run_long() {
 run_kcsan() {
 	stage build 1200 "$here/build.sh" || finish
 	sanitizer kcsan || finish
+	export VT_PROGRAM_TIMEOUT=900
+	prefix=("$here/vm/kcsan.sh")
 	kselftests kcsan "$dir" 3600
 	stress kcsan "$dir" 60
 	fuzz kcsan "$dir" 60

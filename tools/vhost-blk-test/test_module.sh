@@ -73,9 +73,9 @@ reload() {
 
 # G07: again and again; a leak of a page each time would show.
 reload_many() {
-	local i before after
+	local i before after rounds=$((${VT_LOOPS:-1} > 1 ? 100 : 33))
 
-	for ((i = 0; i < 33; i++)); do
+	for ((i = 0; i < rounds; i++)); do
 		if ! { unload && reload; }; then
 			echo "# round $i"
 			return 1
@@ -86,7 +86,8 @@ reload_many() {
 	done
 	after=$(slab)
 	echo "# unreclaimable slab: $before KiB before, $after KiB after"
-	((after - before < 2048))
+	# Kernels that look for leaks keep what is free for a while, and books on it.
+	[ -e /sys/kernel/debug/kmemleak ] || ((after - before < 2 * rounds))
 }
 
 echo "TAP version 13"

@@ -215,7 +215,7 @@ static void two_apart(struct __test_metadata *_metadata, notify_data *self,
 	}
 }
 
-TEST_F_TIMEOUT(notify, lost_wakeup, 120)
+TEST_F_TIMEOUT(notify, lost_wakeup, 1800)
 {
 	two_apart(_metadata, self, vt_loops(10000), false);
 	two_apart(_metadata, self, vt_loops(2000), true);

@@ -423,6 +423,8 @@ main() {
 	if ((rc != 124 && rc != 137)) && [[ ! -e $ctl/status ]] &&
 		! grep -q "vm: " "$log"; then
 		note "the VM died or hung before it had started anything (status $rc); booting it again"
+		# What that boot said is no result either.
+		: >"$log"
 		rc=0
 		boot || rc=$?
 	fi
