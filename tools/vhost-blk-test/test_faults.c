@@ -140,24 +140,25 @@ static int over_attach(faults_data *self, const char *target, const char *args)
 /* H01: a sector that cannot be read until it is written again, as on a real disk */
 TEST_F(faults, dm_dust)
 {
+	const uint32_t len = VT_MIB / 2;	/* in bios of 512 bytes each */
 	int r;
 
 	r = over_attach(self, "dust", "0 512");
 	if (r == -ENOENT)
 		SKIP(return, "no dm-dust in this kernel, or no dmsetup here");
 	ASSERT_EQ(0, r);
-	EXPECT_EQ(OK, vt_io(self->q, OUT, 0, self->data, 4 * VT_MIB));
+	EXPECT_EQ(OK, vt_io(self->q, OUT, 0, self->data, len));
 	ASSERT_EQ(0, vt_dm_message(&self->over, "addbadblock 100"));
 	ASSERT_EQ(0, vt_dm_message(&self->over, "enable"));
 	EXPECT_EQ(OK, vt_io(self->q, IN, 92, self->data, 4096));
 	EXPECT_EQ(IOERR, vt_io(self->q, IN, 93, self->data, 4096));
 	EXPECT_EQ(IOERR, vt_io(self->q, IN, 100, self->data, 512));
 	EXPECT_EQ(IOERR, vt_io(self->q, IN, 64, self->data + 1, 65536));
-	EXPECT_EQ(IOERR, vt_io(self->q, IN, 0, self->data, 4 * VT_MIB));
+	EXPECT_EQ(IOERR, vt_io(self->q, IN, 0, self->data, len));
 	EXPECT_EQ(OK, vt_io(self->q, IN, 101, self->data, 4096));
 	EXPECT_EQ(OK, vt_io(self->q, OUT, 100, self->data, 512));
 	EXPECT_EQ(OK, vt_io(self->q, IN, 100, self->data, 512));
-	EXPECT_EQ(OK, vt_io(self->q, IN, 0, self->data, 4 * VT_MIB));
+	EXPECT_EQ(OK, vt_io(self->q, IN, 0, self->data, len));
 	EXPECT_EQ(0, vt_good(self->q));
 }
 

@@ -490,8 +490,19 @@ TEST_F_TIMEOUT(cycle, two_threads, 300)
 	ASSERT_EQ(0, vt_detach(&self->dev));
 }
 
+FIXTURE(node) {
+};
+
+FIXTURE_SETUP(node)
+{
+}
+
+FIXTURE_TEARDOWN(node)
+{
+}
+
 /* G07: nothing is left behind by devices that are only opened and closed */
-TEST(open_close)
+TEST_F_TIMEOUT(node, open_close, 300)
 {
 	long before = module_refcnt();
 
