@@ -6,6 +6,7 @@
 # kernel has some that are known and none of ours. run.sh fails on a report.
 #
 # usage: kcsan.sh COMMAND [ARGUMENT...]     in the test host, module loaded, as root
+#   KCSAN_SKIP_WATCH=N   watch one access in N (200)
 set -euo pipefail
 
 kcsan=/sys/kernel/debug/kcsan
@@ -17,5 +18,7 @@ while read -r name; do
 done < <(awk 'tolower($2) == "t" && $4 ~ /^\[vhost/ { print $3 }' /proc/kallsyms | sort -u)
 echo "# KCSAN looks at $nr functions"
 [ "$nr" -ge 50 ] || { echo "kcsan.sh: these are too few" >&2; exit 1; }
+# The default watches one access in 4000.
+echo "${KCSAN_SKIP_WATCH:-200}" >/sys/module/kcsan/parameters/skip_watch
 echo whitelist >"$kcsan"
 exec "$@"
