@@ -107,14 +107,14 @@ kselftests() {
 # On a virtual PC with sanitizers, which is 20 times as slow as others, those programs
 # where several CPUs, or sleeping at the wrong time, matter most: LABEL KERNEL_DIR
 kselftests_smp() {
-	VT_TIMEOUT_MS=30000 VT_PROGRAM_TIMEOUT=600 kselftests "$1" 1500 "$2" \
+	VT_TIMEOUT_MS=30000 VT_PROGRAM_TIMEOUT=900 kselftests "$1" 2400 "$2" \
 		"$here"/build/test_{faults,lifecycle,malformed,ring,uapi}
 }
 
 # Random verified requests from all sides: LABEL KERNEL_DIR SECONDS; on disks of all
 # kinds, which together take half as long again.
 stress() {
-	in_vm "stress-$1" $(($3 * 2 + 180)) "$2" env "VT_SECONDS=$3" "$here/build/test_stress"
+	in_vm "stress-$1" $(($3 * 2 + 420)) "$2" env "VT_SECONDS=$3" "$here/build/test_stress"
 }
 
 # LABEL KERNEL_DIR SECONDS

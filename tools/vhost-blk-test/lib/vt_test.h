@@ -25,6 +25,13 @@
 #include "vt.h"
 
 /*
+ * The harness ends a test after 30 s, which an emulated kernel with sanitizers can
+ * need just to make a few disks. Every wait of the tests has a deadline of its own.
+ */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 300
+
+/*
  * Disks that all tests of a program share. They are made once: a test may rely
  * on nothing that is stored on them, and leaves them attached to nothing.
  */
