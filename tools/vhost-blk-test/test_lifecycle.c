@@ -7,7 +7,7 @@
 
 #define DELAY_MS	500
 /* Requests larger than the module submits at once take several delays. */
-#define STOP_MS		(3 * DELAY_MS + 5000)
+#define STOP_MS		(3 * DELAY_MS + vt_timeout_ms())
 #define NR_LOAD		8
 
 FIXTURE(life) {
