@@ -83,7 +83,7 @@ kill_once() {
 	local name=kill$1
 
 	machine=pc guest_start "$name" "$disk" load serial=test runtime=600
-	qmp_connect && await '^guest: load running' 90 && until_true 10 engine_is vhost || return
+	qmp_connect && await '^guest: load running' 240 && until_true 10 engine_is vhost || return
 	until_true 10 in_flight || { echo "the guest does no I/O"; return 1; }
 	qemu_kill
 	device_is_free && module_reloads || return

@@ -69,7 +69,7 @@ kill_once() {
 		-device virtio-blk-pci,drive=tools,serial=tools \
 		-object "memory-backend-file,id=shared,share=on,mem-path=$shared,size=1M" \
 		-device ivshmem-plain,memdev=shared
-	qmp_connect && await '^guest: load running' 90 && until_true 10 engine_is vhost || return
+	qmp_connect && await '^guest: load running' 240 && until_true 10 engine_is vhost || return
 	# At another moment of its work each time.
 	until_true 60 acked_more_than $((before + 100 + RANDOM % 400)) ||
 		{ echo "$(acked) acknowledged writes"; tail -n 5 "$serial"; return 1; }
