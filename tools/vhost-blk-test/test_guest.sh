@@ -144,12 +144,12 @@ stop_and_cont() {
 test_control() {
 	machine=pc guest_start control "$disk" load serial=test runtime=12
 	check "QEMU starts" qmp_connect || return
-	check "guest boots and loads the disk" await '^guest: load running' 90 || return
+	check "guest boots and loads the disk" await '^guest: load running' 240 || return
 	check "the disk's engine is the kernel" until_true 10 engine_is vhost
 	check "stop quiets the disk, cont goes on" stop_and_cont
 	check "again" stop_and_cont
 	check "reset under load" qmp '{"execute":"system_reset"}'
-	check "guest boots again and loads the disk" await '^guest: load running' 90 2
+	check "guest boots again and loads the disk" await '^guest: load running' 240 2
 	check "the disk's engine is the kernel again" until_true 10 engine_is vhost
 	check "stop and cont after the reset" stop_and_cont
 	check "verified load ends without a failure" await '^guest: done 0' 120
@@ -161,7 +161,7 @@ test_queues() {
 	machine=pc guest_cpus=2 device_options=num-queues=4,queue-size=64 \
 		guest_start queues "$disk" load serial=test runtime=4
 	check "QEMU starts with 4 queues" qmp_connect || return
-	check "guest loads the disk" await '^guest: load running' 90
+	check "guest loads the disk" await '^guest: load running' 240
 	check "the disk's engine is the kernel" until_true 10 engine_is vhost
 	check "verified load on several queues" await '^guest: done 0' 90
 	check "QEMU ends" qemu_wait 30
