@@ -21,16 +21,6 @@
 		SKIP(return, "no fault injection in this kernel");	\
 } while (0)
 
-/* What the program leaks is counted from here on, by the last test. */
-TEST(kmemleak_start)
-{
-	int r = vt_kmemleak_start();
-
-	if (r == -ENOENT)
-		SKIP(return, "no kmemleak in this kernel");
-	EXPECT_EQ(0, r);
-}
-
 /* ---- ioctls: H05, H06 ---- */
 
 /* The life of a device; each step returns 0 or -errno and may be repeated. */

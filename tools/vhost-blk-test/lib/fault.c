@@ -103,17 +103,6 @@ int vt_worker_tid(void)
 
 #define KMEMLEAK	DEBUGFS "/kmemleak"
 
-int vt_kmemleak_start(void)
-{
-	int r = debugfs_mount();
-
-	if (!r && access(KMEMLEAK, R_OK | W_OK))
-		r = -ENOENT;
-	r = r ?: vt_write_file(KMEMLEAK, "scan");
-	/* What is there already is not ours to report. */
-	return r ?: vt_write_file(KMEMLEAK, "clear");
-}
-
 int vt_kmemleak_count(char *report, size_t size)
 {
 	char line[256];
