@@ -59,25 +59,14 @@ static void load_start(struct __test_metadata *_metadata, changes_data *self,
 	}
 }
 
-/* Every queue gets on, after whatever was changed. */
 static void load_goes_on(struct __test_metadata *_metadata, changes_data *self)
 {
-	for (int i = 0; i < NR_QUEUES; i++) {
-		ASSERT_EQ(0, vt_load_more(&self->load[i], 20)) {
-			TH_LOG("%s", self->load[i].what);
-		}
-	}
+	vt_loads_go_on(_metadata, self->load, NR_QUEUES, 20);
 }
 
 static void load_stop(struct __test_metadata *_metadata, changes_data *self)
 {
-	for (int i = 0; i < NR_QUEUES; i++) {
-		EXPECT_EQ(0, vt_load_stop(&self->load[i])) {
-			TH_LOG("%s", self->load[i].what);
-		}
-		vt_load_free(&self->load[i]);
-		EXPECT_EQ(0, vt_good(&self->dev.q[i]));
-	}
+	vt_loads_stop(_metadata, self->load, NR_QUEUES);
 }
 
 static uint64_t nr_done(changes_data *self)
@@ -87,14 +76,6 @@ static uint64_t nr_done(changes_data *self)
 	for (int i = 0; i < NR_QUEUES; i++)
 		n += __atomic_load_n(&self->load[i].nr_done, __ATOMIC_ACQUIRE);
 	return n;
-}
-
-static int null_attr(const struct vt_bdev *disk, const char *attr, const char *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/kernel/config/nullb/%s/%s", disk->name, attr);
-	return vt_write_file(path, value);
 }
 
 /* ---- G13: not alone on the disk ---- */
@@ -480,7 +461,7 @@ TEST_F_TIMEOUT(changes, hardware_queues, 300)
 	for (unsigned int i = 0; i < vt_loops_to(8, 1000); i++) {
 		/* no more than CPUs */
 		snprintf(text, sizeof(text), "%ld", 1 + i % cpus);
-		ASSERT_EQ(0, null_attr(&self->disk, "submit_queues", text));
+		ASSERT_EQ(0, vt_null_attr(self->disk.name, "submit_queues", text));
 		load_goes_on(_metadata, self);
 	}
 	load_stop(_metadata, self);

@@ -295,17 +295,11 @@ FIXTURE_TEARDOWN(cut)
 	vt_bdev_destroy(&self->disk);
 }
 
-static int null_attr(const struct vt_bdev *disk, const char *attr, const char *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/kernel/config/nullb/%s/%s", disk->name, attr);
-	return vt_write_file(path, value);
-}
-
 static void *power_off(void *arg)
 {
-	return (void *)(intptr_t)null_attr(arg, "power", "0");
+	struct vt_bdev *disk = arg;
+
+	return (void *)(intptr_t)vt_null_attr(disk->name, "power", "0");
 }
 
 /* Load the disk, cut its power after @steps of it; what is under way fails. */
@@ -355,7 +349,7 @@ TEST_F_TIMEOUT(cut, under_load, 3600)
 			ASSERT_EQ(0, vt_queue_idle(&self->dev.q[q]));
 		ASSERT_EQ(0, vt_detach(&self->dev));
 		/* From now on there is no delay any more. */
-		ASSERT_EQ(0, null_attr(&self->disk, "irqmode", "1"));
+		ASSERT_EQ(0, vt_null_attr(self->disk.name, "irqmode", "1"));
 		ASSERT_EQ(0, vt_null_power_cycle(&self->disk));
 		EXPECT_EQ(0, vt_ledger_check_disk(l, self->disk.path));
 		/* And if every completed write had been promised? */

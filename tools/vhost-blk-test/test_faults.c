@@ -41,14 +41,6 @@ FIXTURE_TEARDOWN(faults)
 	vt_bdev_destroy(&self->disk);
 }
 
-static int null_attr(const char *name, const char *attr, const char *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/kernel/config/nullb/%s/%s", name, attr);
-	return vt_write_file(path, value);
-}
-
 static int block_attr(const struct vt_bdev *bdev, const char *attr, const char *value)
 {
 	char path[128];
@@ -61,7 +53,7 @@ static int block_attr(const struct vt_bdev *bdev, const char *attr, const char *
 TEST_F(faults, bad_sectors)
 {
 	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtbad", &(struct vt_null_opts) {}));
-	ASSERT_EQ(0, null_attr("vbtbad", "badblocks", "+100-107"));
+	ASSERT_EQ(0, vt_null_attr("vbtbad", "badblocks", "+100-107"));
 	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
 	for (int i = 0; i < 2; i++) {
 		uint32_t type = i ? IN : OUT;
@@ -73,7 +65,7 @@ TEST_F(faults, bad_sectors)
 		/* bounced */
 		EXPECT_EQ(IOERR, vt_io(self->q, type, 100, self->data + 1, 4096));
 	}
-	ASSERT_EQ(0, null_attr("vbtbad", "badblocks", "-100-107"));
+	ASSERT_EQ(0, vt_null_attr("vbtbad", "badblocks", "-100-107"));
 	EXPECT_EQ(OK, vt_io(self->q, IN, 100, self->data, 4096));
 }
 
@@ -87,11 +79,11 @@ TEST_F(faults, one_bio_of_many)
 	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
 	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
 		snprintf(text, sizeof(text), "+%s", bad[i]);
-		ASSERT_EQ(0, null_attr("vbtbad", "badblocks", text));
+		ASSERT_EQ(0, vt_null_attr("vbtbad", "badblocks", text));
 		EXPECT_EQ(IOERR, vt_io(self->q, OUT, 0, self->data, 4 * VT_MIB));
 		EXPECT_EQ(IOERR, vt_io(self->q, IN, 0, self->data, 4 * VT_MIB));
 		snprintf(text, sizeof(text), "-%s", bad[i]);
-		ASSERT_EQ(0, null_attr("vbtbad", "badblocks", text));
+		ASSERT_EQ(0, vt_null_attr("vbtbad", "badblocks", text));
 		EXPECT_EQ(OK, vt_io(self->q, IN, 0, self->data, 4 * VT_MIB));
 	}
 }
@@ -329,7 +321,7 @@ TEST_F(faults, removed)
 		ASSERT_EQ(0, vt_req_submit(self->q, &req[i]));
 	}
 	ASSERT_EQ(0, vt_inflight_wait(&self->disk, 1));
-	ASSERT_EQ(0, null_attr("vbtgone", "power", "0"));
+	ASSERT_EQ(0, vt_null_attr("vbtgone", "power", "0"));
 	for (unsigned int i = 0; i < ARRAY_SIZE(req); i++) {
 		ASSERT_EQ(0, vt_req_wait(self->q, &req[i]));
 		EXPECT_EQ(true, req[i].status == OK || req[i].status == IOERR);

@@ -124,26 +124,6 @@ static void load_start(struct __test_metadata *_metadata, workers_data *self)
 		ASSERT_EQ(0, vt_load_start(&self->load[i]));
 }
 
-static void load_goes_on(struct __test_metadata *_metadata, workers_data *self, unsigned int nr)
-{
-	for (int i = 0; i < NR_QUEUES; i++) {
-		ASSERT_EQ(0, vt_load_more(&self->load[i], nr)) {
-			TH_LOG("%s", self->load[i].what);
-		}
-	}
-}
-
-static void load_stop(struct __test_metadata *_metadata, workers_data *self)
-{
-	for (int i = 0; i < NR_QUEUES; i++) {
-		EXPECT_EQ(0, vt_load_stop(&self->load[i])) {
-			TH_LOG("%s", self->load[i].what);
-		}
-		vt_load_free(&self->load[i]);
-		EXPECT_EQ(0, vt_good(&self->dev.q[i]));
-	}
-}
-
 /* Kernels before 6.5 know none of these ioctls. */
 TEST_F(workers, unknown_to_old_kernels)
 {
@@ -196,12 +176,12 @@ TEST_F(workers, one_per_queue)
 	worker_per_queue(_metadata, self);
 	load_start(_metadata, self);
 	ASSERT_EQ(NR_QUEUES + 1, worker_sleeps(before, 8));
-	load_goes_on(_metadata, self, 200);
+	vt_loads_go_on(_metadata, self->load, NR_QUEUES, 200);
 	ASSERT_EQ(NR_QUEUES + 1, worker_sleeps(after, 8));
 	for (int i = 0; i < NR_QUEUES + 1; i++)
 		idle += after[i] - before[i] == 0;
 	EXPECT_EQ(1, idle);
-	load_stop(_metadata, self);
+	vt_loads_stop(_metadata, self->load, NR_QUEUES);
 	EXPECT_EQ(0, vt_detach(&self->dev));
 }
 
@@ -236,8 +216,8 @@ TEST_F_TIMEOUT(workers, move_under_load, 300)
 		id[to] = worker_new(&self->dev);
 		ASSERT_LE(0, id[to]);
 	}
-	load_goes_on(_metadata, self, 20);
-	load_stop(_metadata, self);
+	vt_loads_go_on(_metadata, self->load, NR_QUEUES, 20);
+	vt_loads_stop(_metadata, self->load, NR_QUEUES);
 	EXPECT_EQ(0, vt_detach(&self->dev));
 }
 
@@ -261,8 +241,8 @@ TEST_F(workers, free)
 	EXPECT_EQ(0, worker_free(&self->dev, first));
 	EXPECT_EQ(-ENODEV, worker_free(&self->dev, first));
 	EXPECT_EQ(-ENODEV, worker_attach(&self->dev, 0, first));
-	load_goes_on(_metadata, self, 20);
-	load_stop(_metadata, self);
+	vt_loads_go_on(_metadata, self->load, NR_QUEUES, 20);
+	vt_loads_stop(_metadata, self->load, NR_QUEUES);
 	/* a detach takes the workers from nobody */
 	EXPECT_EQ(0, vt_detach(&self->dev));
 	EXPECT_EQ(-EBUSY, worker_free(&self->dev, second));
@@ -326,6 +306,14 @@ static void busy(struct __test_metadata *_metadata, workers_data *self)
 	ASSERT_EQ(0, vt_inflight_wait(&self->disk, 4));
 }
 
+/* Each queue has a worker of its own, and requests in flight. */
+static void workers_busy(struct __test_metadata *_metadata, workers_data *self)
+{
+	slow_disk(_metadata, self);
+	worker_per_queue(_metadata, self);
+	busy(_metadata, self);
+}
+
 static void all_returned(struct __test_metadata *_metadata, workers_data *self)
 {
 	struct vt_used u;
@@ -346,9 +334,7 @@ TEST_F(workers, detach)
 	int64_t start;
 
 	NEEDS_WORKERS;
-	slow_disk(_metadata, self);
-	worker_per_queue(_metadata, self);
-	busy(_metadata, self);
+	workers_busy(_metadata, self);
 	start = vt_now_ms();
 	ASSERT_EQ(0, vt_detach(&self->dev));
 	EXPECT_GT(STOP_MS, vt_now_ms() - start);
@@ -365,9 +351,7 @@ TEST_F(workers, close)
 	int64_t start;
 
 	NEEDS_WORKERS;
-	slow_disk(_metadata, self);
-	worker_per_queue(_metadata, self);
-	busy(_metadata, self);
+	workers_busy(_metadata, self);
 	start = vt_now_ms();
 	close(self->dev.fd);
 	self->dev.fd = -1;
@@ -380,9 +364,7 @@ TEST_F(workers, reset_owner)
 	int64_t start;
 
 	NEEDS_WORKERS;
-	slow_disk(_metadata, self);
-	worker_per_queue(_metadata, self);
-	busy(_metadata, self);
+	workers_busy(_metadata, self);
 	start = vt_now_ms();
 	ASSERT_EQ(0, vt_ioctl(self->dev.fd, VHOST_RESET_OWNER, NULL, 0));
 	EXPECT_GT(STOP_MS, vt_now_ms() - start);
@@ -396,9 +378,7 @@ TEST_F(workers, move_in_flight)
 	int id;
 
 	NEEDS_WORKERS;
-	slow_disk(_metadata, self);
-	worker_per_queue(_metadata, self);
-	busy(_metadata, self);
+	workers_busy(_metadata, self);
 	id = worker_new(&self->dev);
 	ASSERT_LE(0, id);
 	for (int i = 0; i < NR_QUEUES; i++) {

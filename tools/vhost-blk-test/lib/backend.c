@@ -97,13 +97,20 @@ static int bdev_open(struct vt_bdev *bdev)
 	return 0;
 }
 
-static int null_set(const char *name, const char *attr, unsigned long value)
+int vt_null_attr(const char *name, const char *attr, const char *value)
 {
-	char path[160], text[24];
+	char path[160];
 
 	snprintf(path, sizeof(path), NULLB_DIR "/%s/%s", name, attr);
+	return vt_write_file(path, value);
+}
+
+static int null_set(const char *name, const char *attr, unsigned long value)
+{
+	char text[24];
+
 	snprintf(text, sizeof(text), "%lu", value);
-	return vt_write_file(path, text);
+	return vt_null_attr(name, attr, text);
 }
 
 static int null_configure(const char *name, const struct vt_null_opts *o)

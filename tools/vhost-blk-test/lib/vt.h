@@ -303,6 +303,8 @@ struct vt_null_opts {
 };
 
 /* null_blk with the given name, which must not be in use by another program. */
+/* Write to an attribute of the null_blk disk @name. */
+int vt_null_attr(const char *name, const char *attr, const char *value);
 int vt_null_create(struct vt_bdev *bdev, const char *name, const struct vt_null_opts *opts);
 /* Power off and on: what was only in its write cache is lost. */
 int vt_null_power_cycle(struct vt_bdev *bdev);
@@ -452,9 +454,10 @@ int vt_fault_arm(int fd, unsigned int nth);
 int vt_fault_disarm(int fd);
 /* Thread id of the worker of this process's device; a kernel thread. */
 int vt_worker_tid(void);
-/* Forget the leaks so far. -ENOENT: this kernel has no kmemleak. */
-int vt_kmemleak_start(void);
-/* How many objects were lost since, and what they are; takes six seconds, or -errno. */
+/*
+ * How many objects are lost, and what they are; takes six seconds. Or -errno, -ENOENT:
+ * this kernel has no kmemleak. Nothing is forgotten: the runner counts once more.
+ */
 int vt_kmemleak_count(char *report, size_t size);
 
 #endif /* VT_H */

@@ -54,6 +54,30 @@ static inline void vt_disk_must(struct vt_bdev *disk, const char *name,
 				   name, strerror(-r));
 }
 
+/* Every one of @n loads gets on, after whatever was changed. */
+static inline void vt_loads_go_on(struct __test_metadata *_metadata, struct vt_load *load,
+				  unsigned int n, unsigned int nr)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		ASSERT_EQ(0, vt_load_more(&load[i], nr)) {
+			TH_LOG("%s", load[i].what);
+		}
+	}
+}
+
+/* They end well, and their queues are fine. */
+static inline void vt_loads_stop(struct __test_metadata *_metadata, struct vt_load *load,
+				 unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		EXPECT_EQ(0, vt_load_stop(&load[i])) {
+			TH_LOG("%s", load[i].what);
+		}
+		vt_load_free(&load[i]);
+		EXPECT_EQ(0, vt_good(load[i].q));
+	}
+}
+
 #define VT_TEST_MAIN							\
 int main(int argc, char **argv)						\
 {									\
