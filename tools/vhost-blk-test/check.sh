@@ -95,6 +95,14 @@ in_vm() {
 		--log "$logs/$name.console" -- "${prefix[@]}" "$@"
 }
 
+# nested NAME SECONDS [run.sh options] -- COMMAND...: a stage that starts guests.
+nested() {
+	local name=$1 limit=$2
+	shift 2
+	stage "$name" $((limit + 60)) "$vm" --nested --timeout "$limit" \
+		--log "$logs/$name.console" "$@"
+}
+
 # The whole suite or some programs of it: LABEL SECONDS KERNEL_DIR|"" [PROGRAM...]
 kselftests() {
 	local label=$1 limit=$2 dir=$3
@@ -153,13 +161,10 @@ run_all() {
 		kselftests_smp smp "$dir"
 		stress smp "$dir" 60
 	fi
-	stage guest 900 "$vm" --nested --timeout 840 --log "$logs/guest.console" \
-		-- "$here/test_guest.sh"
+	nested guest 840 -- "$here/test_guest.sh"
 	# slub_debug keeps caches apart and counts exact: 20 kills must not leave an object.
-	stage kill 1200 "$vm" --nested --append slub_debug=U --timeout 1140 --log "$logs/kill.console" \
-		-- "$here/test_kill.sh"
-	stage powercut 600 "$vm" --nested --timeout 540 --log "$logs/powercut.console" \
-		-- "$here/test_powercut.sh"
+	nested kill 1140 --append slub_debug=U -- "$here/test_kill.sh"
+	nested powercut 540 -- "$here/test_powercut.sh"
 }
 
 run_long() {
