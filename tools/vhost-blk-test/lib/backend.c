@@ -123,6 +123,8 @@ static int null_configure(const char *name, const struct vt_null_opts *o)
 	r = r ?: null_set(name, "hw_queue_depth", o->depth ?: 64);
 	if (o->cache_mib)
 		r = r ?: null_set(name, "cache_size", o->cache_mib);
+	if (o->discard)
+		r = r ?: null_set(name, "discard", 1);
 	r = r ?: null_set(name, "irqmode", o->delay_ns ? 2 : 1);
 	if (o->delay_ns)
 		r = r ?: null_set(name, "completion_nsec", o->delay_ns);

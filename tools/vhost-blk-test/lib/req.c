@@ -110,6 +110,17 @@ int vt_io(struct vt_queue *q, uint32_t type, uint64_t sector, uint64_t gpa, uint
 	return req.used_len == want ? req.status : -EBADMSG;
 }
 
+void vt_range_write(struct vt_mem *mem, uint64_t gpa, unsigned int i, uint64_t sector,
+		    uint32_t nr_sectors, uint32_t flags)
+{
+	struct virtio_blk_discard_write_zeroes range = {
+		.sector = htole64(sector), .num_sectors = htole32(nr_sectors),
+		.flags = htole32(flags),
+	};
+
+	memcpy(vt_ptr(mem, gpa + i * VT_RANGE_BYTES), &range, sizeof(range));
+}
+
 static void seg_add(struct vt_chain *c, uint64_t gpa, uint32_t len, uint16_t flags)
 {
 	if (c->n == VT_CHAIN_MAX)

@@ -49,7 +49,10 @@ int vt_trace_start(struct vt_trace *trace, const struct vt_bdev *bdev)
 	return r ?: trace_set(trace, "events/block/block_bio_queue/enable", "1");
 }
 
-/* rwbs: an F before the operation is a preflush, one after it FUA. */
+/*
+ * rwbs: an F before the operation is a preflush, one after it FUA. To write zeroes
+ * is N in older kernels, WZ in newer ones.
+ */
 static void count_line(struct vt_trace_count *c, const char *rwbs, unsigned int nr_sectors,
 		       unsigned int position)
 {
@@ -61,14 +64,19 @@ static void count_line(struct vt_trace_count *c, const char *rwbs, unsigned int 
 	}
 	if (!nr_sectors)
 		return;
-	if (rwbs[0] == 'W') {
-		c->writes++;
-		c->last_write = position;
-		if (rwbs[1] == 'F')
-			c->fua_writes++;
-	}
-	if (rwbs[0] == 'R')
+	if (rwbs[0] == 'R') {
 		c->reads++;
+		return;
+	}
+	c->last_write = position;
+	if (rwbs[0] == 'D')
+		c->discards++;
+	else if (rwbs[0] == 'N' || rwbs[1] == 'Z')
+		c->zeroes++;
+	else if (rwbs[0] == 'W')
+		c->writes++;
+	if (rwbs[0] == 'W' && rwbs[1] == 'F')
+		c->fua_writes++;
 }
 
 int vt_trace_read(struct vt_trace *trace, struct vt_trace_count *count)

@@ -41,6 +41,8 @@ _Static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "big endian hosts are not suppor
 			 VT_F(VIRTIO_BLK_F_SEG_MAX) | VT_F(VIRTIO_BLK_F_SIZE_MAX) | \
 			 VT_F(VIRTIO_BLK_F_BLK_SIZE) | VT_F(VIRTIO_BLK_F_TOPOLOGY))
 #define VT_F_EVENT_IDX	VT_F(VIRTIO_RING_F_EVENT_IDX)
+#define VT_F_RANGES	(VT_F(VIRTIO_BLK_F_DISCARD) | VT_F(VIRTIO_BLK_F_WRITE_ZEROES) | \
+			 VT_F(VIRTIO_BLK_F_SECURE_ERASE))
 #define VT_F_FLUSH	VT_F(VIRTIO_BLK_F_FLUSH)
 
 /* Milliseconds any wait may take: 5000, or $VT_TIMEOUT_MS. */
@@ -255,6 +257,12 @@ int vt_req_run(struct vt_queue *q, struct vt_req *req);
  * is not what the type and status call for.
  */
 int vt_io(struct vt_queue *q, uint32_t type, uint64_t sector, uint64_t gpa, uint32_t len);
+/* Write range number @i of a DISCARD, WRITE_ZEROES or SECURE_ERASE whose payload is at @gpa. */
+#define VT_RANGE_BYTES	16U
+#define VT_RANGES_MAX	64U	/* in one request */
+
+void vt_range_write(struct vt_mem *mem, uint64_t gpa, unsigned int i, uint64_t sector,
+		    uint32_t nr_sectors, uint32_t flags);
 /* A chain written descriptor by descriptor: vt_out is device-readable, vt_in writable. */
 #define VT_CHAIN_MAX	1200
 
@@ -299,6 +307,7 @@ struct vt_null_opts {
 	unsigned int nr_queues;	/* 0: 1 */
 	unsigned int depth;	/* requests it takes at once per queue, 0: 64 */
 	bool volatile_data;	/* do not keep what is written */
+	bool discard;		/* takes discards, and reads zeroes after them */
 	bool zoned;		/* -EOPNOTSUPP: not in this kernel */
 };
 
@@ -342,6 +351,30 @@ int vt_inflight_wait(const struct vt_bdev *bdev, unsigned int nr);
 /* 0 if nobody else holds the block device, else -EBUSY. */
 int vt_exclusive(const struct vt_bdev *bdev);
 
+/* ---- what users keep disks on (stack.c) ---- */
+
+#define VT_STACK_LOWER	3
+
+/* A disk and what it lies on. */
+struct vt_stack {
+	struct vt_bdev disk, lower[VT_STACK_LOWER];
+	char lacks[64];		/* why there is none: -EOPNOTSUPP */
+	/* private */
+	const char *script;
+	char file[32];
+};
+
+/*
+ * A disk of 8 to 16 MiB: loop, loop_4k, brd, dm_linear, dm_crypt, dm_thin, md_raid1,
+ * nvme_tcp, nvme_loop (4096 byte blocks), lio_ram, lio_file, nbd. -EOPNOTSUPP: this
+ * kernel has none. To be destroyed in any case.
+ */
+int vt_stack_create(struct vt_stack *s, const char *kind);
+void vt_stack_destroy(struct vt_stack *s);
+/* @nr SCSI disks of @mib each in memory, as vt_stack_create. */
+int vt_luns_create(struct vt_bdev *lun, unsigned int nr, unsigned int mib);
+void vt_luns_destroy(struct vt_bdev *lun, unsigned int nr);
+
 /* ---- verified load (load.c) ---- */
 
 struct vt_load_slot;
@@ -378,6 +411,8 @@ int vt_load_start(struct vt_load *load);
 int vt_load_more(struct vt_load *load, unsigned int nr);
 /* Let what is in flight end, read everything back. Returns the first error. */
 int vt_load_stop(struct vt_load *load);
+/* Stopped: compare its part of the disk as the host reads it from @fd. */
+int vt_load_compare(struct vt_load *load, int fd);
 void vt_load_free(struct vt_load *load);
 
 /* ---- control groups (cgroup.c) ---- */
@@ -398,6 +433,7 @@ struct vt_trace {
 
 struct vt_trace_count {
 	unsigned int reads, writes, fua_writes, flushes;
+	unsigned int discards, zeroes;	/* requests to unmap, and to write zeroes */
 	unsigned int first_flush, last_write;	/* position, from 1; 0: none */
 };
 
