@@ -351,6 +351,22 @@ int vt_load_stop(struct vt_load *l)
 	return l->error ?: vt_queue_idle(l->q);
 }
 
+int vt_load_compare(struct vt_load *l, int fd)
+{
+	size_t len = (size_t)l->nr_sectors * VT_SECTOR;
+	uint8_t *p = malloc(len);
+
+	if (!p || pread(fd, p, len, l->sector * VT_SECTOR) != (ssize_t)len)
+		load_fail(l, -EIO, "queue %u: the host cannot read the disk", l->q->index);
+	for (uint32_t i = 0; i < l->nr_sectors && !l->error; i++)
+		if (l->gen[i] != NO_WRITE &&
+		    vt_check(p + (size_t)i * VT_SECTOR, VT_SECTOR, l->gen[i], l->sector + i) >= 0)
+			load_fail(l, -EILSEQ, "queue %u: the host reads sector %lu differently",
+				  l->q->index, (unsigned long)(l->sector + i));
+	free(p);
+	return l->error;
+}
+
 void vt_load_free(struct vt_load *l)
 {
 	free(l->slot);

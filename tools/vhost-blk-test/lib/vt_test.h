@@ -54,6 +54,15 @@ static inline void vt_disk_must(struct vt_bdev *disk, const char *name,
 				   name, strerror(-r));
 }
 
+/* A disk of this kind, where the kernel has it; for the test's own function. */
+#define VT_STACK_OR_SKIP(stack, kind) do {				\
+	int vt_r = vt_stack_create(stack, kind);			\
+									\
+	if (vt_r == -EOPNOTSUPP)					\
+		SKIP(return, "%s", (stack)->lacks);			\
+	ASSERT_EQ(0, vt_r);						\
+} while (0)
+
 /* Every one of @n loads gets on, after whatever was changed. */
 static inline void vt_loads_go_on(struct __test_metadata *_metadata, struct vt_load *load,
 				  unsigned int n, unsigned int nr)
