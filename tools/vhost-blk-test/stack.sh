@@ -205,7 +205,9 @@ md_create() {
 }
 
 md_destroy() {
-	[ ! -d "$md" ] || put "$md/array_state" clear
+	[ -d "$md" ] || return 0
+	put "$md/array_state" clear
+	await test ! -d "$md"
 }
 
 # ----

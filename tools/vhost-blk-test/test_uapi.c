@@ -740,65 +740,6 @@ TEST_F(uapi, generic_ioctls)
 	EXPECT_EQ(0, vt_good(&self->dev.q[0]));
 }
 
-/* ---- QUERY_BACKEND ---- */
-
-static void query_check(struct __test_metadata *_metadata, int fd, struct vt_bdev *bdev, int bfd,
-			bool read_only)
-{
-	struct vhost_blk_query query;
-	struct virtio_blk_config *c = (struct virtio_blk_config *)query.config;
-	unsigned int pbs = 0, io_min = 0, io_opt = 0;
-	uint64_t features = OFFERED;
-
-	memset(&query, 0xff, sizeof(query));
-	query.fd = bfd;
-	query.flags = 0;
-	ASSERT_EQ(0, vt_ioctl(fd, VHOST_BLK_QUERY_BACKEND, &query, sizeof(query)));
-	if (!read_only)
-		features &= ~VT_F(VIRTIO_BLK_F_RO);
-	EXPECT_EQ(features, query.features);
-	EXPECT_EQ(bdev->bytes / VT_SECTOR, c->capacity);
-	EXPECT_EQ(bdev->lbs, c->blk_size);
-	EXPECT_EQ(VT_SEG_MAX, c->seg_max);
-	EXPECT_LE(65536, c->size_max);
-	EXPECT_EQ(0, c->size_max % 4096);
-	EXPECT_EQ(VT_NR_QUEUES, c->num_queues);
-	EXPECT_EQ(-1, vt_check_byte((void *)(c + 1), sizeof(query.config) - sizeof(*c), 0));
-	ASSERT_EQ(0, ioctl(bfd, BLKPBSZGET, &pbs));
-	ASSERT_EQ(0, ioctl(bfd, BLKIOMIN, &io_min));
-	ASSERT_EQ(0, ioctl(bfd, BLKIOOPT, &io_opt));
-	EXPECT_EQ(pbs, bdev->lbs << c->physical_block_exp);
-	EXPECT_EQ(io_min / bdev->lbs, c->min_io_size);
-	EXPECT_EQ(io_opt / bdev->lbs, c->opt_io_size);
-	/* of features that are not offered nothing may be told */
-	EXPECT_EQ(0, c->max_discard_sectors);
-	EXPECT_EQ(0, c->max_write_zeroes_sectors);
-	EXPECT_EQ(0, c->geometry.cylinders);
-}
-
-TEST_F(fresh, query)
-{
-	int fd = open(vt_disk.path, O_RDONLY), on = 1, off = 0;
-
-	ASSERT_LE(0, fd);
-	query_check(_metadata, self->fd, &vt_disk, vt_disk.fd, false);
-	query_check(_metadata, self->fd, &vt_disk_4k, vt_disk_4k.fd, false);
-	query_check(_metadata, self->fd, &vt_disk, fd, true);
-	ASSERT_EQ(0, ioctl(vt_disk.fd, BLKROSET, &on));
-	query_check(_metadata, self->fd, &vt_disk, vt_disk.fd, true);
-	ASSERT_EQ(0, ioctl(vt_disk.fd, BLKROSET, &off));
-	query_check(_metadata, self->fd, &vt_disk, vt_disk.fd, false);
-	close(fd);
-}
-
-TEST_F(uapi, query_while_attached)
-{
-	ASSERT_EQ(0, vt_attach(&self->dev, vt_disk.fd));
-	query_check(_metadata, self->fd, &vt_disk, vt_disk.fd, false);
-	query_check(_metadata, self->fd, &vt_disk_4k, vt_disk_4k.fd, false);
-	EXPECT_EQ(0, vt_good(&self->dev.q[0]));
-}
-
 /* F14: the same by a 32-bit process's system calls */
 TEST(compat)
 {

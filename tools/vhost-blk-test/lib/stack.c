@@ -47,7 +47,9 @@ static int script(char (*line)[LINE_BYTES], unsigned int nr, const char *fmt, ..
 static int lower_null(struct vt_stack *s, unsigned int nr, unsigned int lbs)
 {
 	static const char * const name[] = { "vbtlow0", "vbtlow1" };
-	struct vt_null_opts opts = { .mib = STACK_MIB, .lbs = lbs, .cache_mib = 4 };
+	struct vt_null_opts opts = {
+		.mib = STACK_MIB, .lbs = lbs, .cache_mib = 4, .discard = true,
+	};
 	int r = 0;
 
 	for (unsigned int i = 0; i < nr && !r; i++)
