@@ -195,6 +195,7 @@ static const struct {
 	{ "dm_thin", make_dm_thin }, { "md_raid1", make_md_raid1 },
 	{ "nvme_tcp", make_nvme_tcp }, { "nvme_loop", make_nvme_loop },
 	{ "lio_ram", make_lio_ram }, { "lio_file", make_lio_file }, { "nbd", make_nbd },
+	{}
 };
 
 int vt_stack_create(struct vt_stack *s, const char *kind)
@@ -203,7 +204,7 @@ int vt_stack_create(struct vt_stack *s, const char *kind)
 	s->disk.fd = -1;
 	for (unsigned int i = 0; i < VT_STACK_LOWER; i++)
 		s->lower[i].fd = -1;
-	for (unsigned int i = 0; i < sizeof(stacks) / sizeof(stacks[0]); i++)
+	for (unsigned int i = 0; stacks[i].kind; i++)
 		if (!strcmp(kind, stacks[i].kind))
 			return stacks[i].make(s);
 	return -EINVAL;

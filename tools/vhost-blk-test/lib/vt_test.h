@@ -56,10 +56,11 @@ static inline void vt_disk_must(struct vt_bdev *disk, const char *name,
 
 /* A disk of this kind, where the kernel has it; for the test's own function. */
 #define VT_STACK_OR_SKIP(stack, kind) do {				\
-	int vt_r = vt_stack_create(stack, kind);			\
+	struct vt_stack *vt_s = (stack);				\
+	int vt_r = vt_stack_create(vt_s, kind);				\
 									\
 	if (vt_r == -EOPNOTSUPP)					\
-		SKIP(return, "%s", (stack)->lacks);			\
+		SKIP(return, "%s", vt_s->lacks);			\
 	ASSERT_EQ(0, vt_r);						\
 } while (0)
 
