@@ -9,6 +9,30 @@
 #define NR_QUEUES	2
 #define NR_REQUESTS	150	/* of each load, at least */
 
+/* The loads end well, and what they wrote is there for whoever opens the disk after them. */
+static void finish(struct __test_metadata *_metadata, struct vt_dev *dev, struct vt_load *load,
+		   unsigned int nr, const struct vt_bdev *disk)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		EXPECT_EQ(0, vt_load_stop(&load[i])) {
+			TH_LOG("%s: %s", disk->name, load[i].what);
+		}
+	}
+	EXPECT_EQ(VIRTIO_BLK_S_OK, vt_io(load[0].q, VIRTIO_BLK_T_FLUSH, 0, 0, 0));
+	ASSERT_EQ(0, vt_detach(dev));
+	EXPECT_EQ(0, vt_exclusive(disk));
+	for (unsigned int i = 0; i < nr; i++) {
+		EXPECT_EQ(0, vt_load_compare(&load[i], disk->fd)) {
+			TH_LOG("%s: %s", disk->name, load[i].what);
+		}
+		vt_load_free(&load[i]);
+	}
+	ASSERT_EQ(0, vt_attach(dev, disk->fd));
+	for (unsigned int i = 0; i < nr; i++)
+		EXPECT_EQ(0, vt_good(load[i].q));
+	EXPECT_EQ(0, vt_detach(dev));
+}
+
 /* ---- J02: one disk of each kind ---- */
 
 FIXTURE(stacked) {
@@ -46,7 +70,6 @@ FIXTURE_TEARDOWN(stacked)
 	vt_stack_destroy(&self->stack);
 }
 
-/* What ended well is there for whoever opens the disk after the guest. */
 TEST_F(stacked, load)
 {
 	struct vt_bdev *disk = &self->stack.disk;
@@ -57,26 +80,10 @@ TEST_F(stacked, load)
 	for (int i = 0; i < NR_QUEUES; i++)
 		ASSERT_EQ(0, vt_load_start(&self->load[i]));
 	vt_loads_go_on(_metadata, self->load, NR_QUEUES, vt_loops(NR_REQUESTS));
-	for (int i = 0; i < NR_QUEUES; i++) {
-		EXPECT_EQ(0, vt_load_stop(&self->load[i])) {
-			TH_LOG("%s", self->load[i].what);
-		}
-	}
-	EXPECT_EQ(VIRTIO_BLK_S_OK, vt_io(&self->dev.q[0], VIRTIO_BLK_T_FLUSH, 0, 0, 0));
-	ASSERT_EQ(0, vt_detach(&self->dev));
-	EXPECT_EQ(0, vt_exclusive(disk));
-	for (int i = 0; i < NR_QUEUES; i++) {
-		EXPECT_EQ(0, vt_load_compare(&self->load[i], disk->fd)) {
-			TH_LOG("%s", self->load[i].what);
-		}
-		vt_load_free(&self->load[i]);
-	}
-	ASSERT_EQ(0, vt_attach(&self->dev, disk->fd));
-	EXPECT_EQ(0, vt_good(&self->dev.q[0]));
-	EXPECT_EQ(0, vt_detach(&self->dev));
+	finish(_metadata, &self->dev, self->load, NR_QUEUES, disk);
 }
 
-/* ---- a mirror loses a half and gets it back ---- */
+/* ---- a mirror loses a half ---- */
 
 #define MD	"/sys/block/md_vbt/md"
 
@@ -139,21 +146,7 @@ TEST_F(mirror, half_fails)
 	}
 	EXPECT_EQ(0, degraded_wait(1));
 	vt_loads_go_on(_metadata, self->load, NR_QUEUES, vt_loops(NR_REQUESTS));
-	for (int i = 0; i < NR_QUEUES; i++) {
-		EXPECT_EQ(0, vt_load_stop(&self->load[i])) {
-			TH_LOG("%s", self->load[i].what);
-		}
-	}
-	ASSERT_EQ(0, vt_detach(&self->dev));
-	for (int i = 0; i < NR_QUEUES; i++) {
-		EXPECT_EQ(0, vt_load_compare(&self->load[i], self->stack.disk.fd)) {
-			TH_LOG("%s", self->load[i].what);
-		}
-		vt_load_free(&self->load[i]);
-	}
-	ASSERT_EQ(0, vt_attach(&self->dev, self->stack.disk.fd));
-	EXPECT_EQ(0, vt_good(&self->dev.q[0]));
-	EXPECT_EQ(0, vt_good(&self->dev.q[1]));
+	finish(_metadata, &self->dev, self->load, NR_QUEUES, &self->stack.disk);
 }
 
 /* ---- a snapshot under load ---- */
@@ -270,21 +263,12 @@ static int snapshot_take(snapshot_data *self)
 	return r ?: vt_dm_create(&self->copy, "vbtcopy", table);
 }
 
-TEST_F(snapshot, point_in_time)
+static void snapshot_check(struct __test_metadata *_metadata, snapshot_data *self)
 {
 	struct journal *j = &self->journal;
 	uint32_t before, after, last;
 
-	VT_STACK_OR_SKIP(&self->stack, "dm_thin");
-	vt_load_spread(&self->load, 1, &self->dev, &self->stack.disk);
-	j->q = &self->dev.q[1];
-	j->sector = self->load.nr_sectors;
-	j->data = vt_alloc(&self->dev.mem, PLACE_BYTES);
-	ASSERT_EQ(0, vt_attach(&self->dev, self->stack.disk.fd));
-	ASSERT_EQ(0, vt_load_start(&self->load));
-	ASSERT_EQ(0, pthread_create(&j->thread, NULL, journal_run, j));
 	EXPECT_EQ(0, journal_more(j, NR_PLACES + 20));
-
 	before = __atomic_load_n(&j->acked, __ATOMIC_ACQUIRE);
 	EXPECT_EQ(0, snapshot_take(self));
 	after = __atomic_load_n(&j->issued, __ATOMIC_ACQUIRE);
@@ -297,22 +281,28 @@ TEST_F(snapshot, point_in_time)
 	vt_loads_go_on(_metadata, &self->load, 1, vt_loops(NR_REQUESTS));
 	EXPECT_EQ(0, ioctl(self->copy.fd, BLKFLSBUF));
 	EXPECT_EQ(last, journal_read(j, self->copy.fd, last, last));
+}
 
+TEST_F(snapshot, point_in_time)
+{
+	struct vt_bdev *disk = &self->stack.disk;
+	struct journal *j = &self->journal;
+
+	VT_STACK_OR_SKIP(&self->stack, "dm_thin");
+	vt_load_spread(&self->load, 1, &self->dev, disk);
+	j->q = &self->dev.q[1];
+	j->sector = self->load.nr_sectors;
+	j->data = vt_alloc(&self->dev.mem, PLACE_BYTES);
+	ASSERT_EQ(0, vt_attach(&self->dev, disk->fd));
+	ASSERT_EQ(0, vt_load_start(&self->load));
+	ASSERT_EQ(0, pthread_create(&j->thread, NULL, journal_run, j));
+	snapshot_check(_metadata, self);
 	__atomic_store_n(&j->stop, true, __ATOMIC_RELEASE);
 	pthread_join(j->thread, NULL);
 	EXPECT_EQ(0, j->error);
-	EXPECT_EQ(0, vt_load_stop(&self->load)) {
-		TH_LOG("%s", self->load.what);
-	}
 	EXPECT_EQ(0, vt_queue_idle(j->q));
-	ASSERT_EQ(0, vt_detach(&self->dev));
-	EXPECT_EQ(0, vt_load_compare(&self->load, self->stack.disk.fd)) {
-		TH_LOG("%s", self->load.what);
-	}
-	EXPECT_EQ(j->acked, journal_read(j, self->stack.disk.fd, j->acked, j->acked));
-	vt_load_free(&self->load);
-	ASSERT_EQ(0, vt_attach(&self->dev, self->stack.disk.fd));
-	EXPECT_EQ(0, vt_good(j->q));
+	finish(_metadata, &self->dev, &self->load, 1, disk);
+	EXPECT_EQ(j->acked, journal_read(j, disk->fd, j->acked, j->acked));
 }
 
 /* ---- many disks at once ---- */
@@ -354,32 +344,16 @@ TEST_F(forty_two, luns)
 		ASSERT_EQ(0, vt_attach(&self->dev[i], self->lun[i].fd));
 		vt_load_spread(&self->load[i], 1, &self->dev[i], &self->lun[i]);
 		self->load[i].nr_sectors = LUN_SECTORS;
-		/* No two disks get the same. */
-		self->load[i].sector = LUN_SECTORS * i % (LUN_MIB * 2048 - LUN_SECTORS);
+		/* No two disks get the same data. */
+		self->load[i].last_gen = UINT16_MAX / NR_LUNS * i;
 		self->load[i].random = i + 1;
 	}
 	for (unsigned int i = 0; i < NR_LUNS; i++)
 		ASSERT_EQ(0, vt_load_start(&self->load[i]));
 	/* All have started: from here on they run at the same time. */
 	vt_loads_go_on(_metadata, self->load, NR_LUNS, vt_loops(50));
-	for (unsigned int i = 0; i < NR_LUNS; i++) {
-		EXPECT_EQ(0, vt_load_stop(&self->load[i])) {
-			TH_LOG("disk %u: %s", i, self->load[i].what);
-		}
-	}
-	for (unsigned int i = 0; i < NR_LUNS; i++) {
-		EXPECT_EQ(0, vt_detach(&self->dev[i]));
-		EXPECT_EQ(0, vt_exclusive(&self->lun[i]));
-		EXPECT_EQ(0, vt_load_compare(&self->load[i], self->lun[i].fd)) {
-			TH_LOG("disk %u: %s", i, self->load[i].what);
-		}
-		vt_load_free(&self->load[i]);
-	}
-	for (unsigned int i = 0; i < NR_LUNS; i++) {
-		ASSERT_EQ(0, vt_attach(&self->dev[i], self->lun[i].fd));
-		EXPECT_EQ(0, vt_good(&self->dev[i].q[0]));
-		EXPECT_EQ(0, vt_detach(&self->dev[i]));
-	}
+	for (unsigned int i = 0; i < NR_LUNS; i++)
+		finish(_metadata, &self->dev[i], &self->load[i], 1, &self->lun[i]);
 }
 
 VT_TEST_MAIN
