@@ -10,7 +10,7 @@ packages=(
 	gcc g++ make linux-headers-amd64 linux-source kmod # the module
 	sparse shellcheck perl python3-sphinx              # static checks
 	xz-utils tar
-	dmsetup mount                                      # kselftests
+	dmsetup mount nbd-client nbd-server                # kselftests
 )
 
 die() {
