@@ -48,9 +48,9 @@ int vt_event_start_call(struct vt_event *event, const char *function)
 	return vt_write_file(TRACEFS "/kprobe_events", command) ?: vt_event_start(event, PROBE);
 }
 
-int vt_event_count_all(const struct vt_event *event)
+int vt_event_find(const struct vt_event *event, const char *text, char *line, size_t size)
 {
-	char path[128], line[512];
+	char path[128], buf[512];
 	int nr = 0;
 	FILE *f;
 
@@ -58,10 +58,20 @@ int vt_event_count_all(const struct vt_event *event)
 	f = fopen(path, "re");
 	if (!f)
 		return -errno;
-	while (fgets(line, sizeof(line), f))
-		nr += line[0] != '#';
+	while (fgets(buf, sizeof(buf), f)) {
+		if (buf[0] == '#' || !strstr(buf, text))
+			continue;
+		nr++;
+		if (line)
+			snprintf(line, size, "%s", buf);
+	}
 	fclose(f);
 	return nr;
+}
+
+int vt_event_count_all(const struct vt_event *event)
+{
+	return vt_event_find(event, "", NULL, 0);
 }
 
 void vt_event_stop(struct vt_event *event)

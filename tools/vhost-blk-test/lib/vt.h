@@ -223,6 +223,74 @@ int vt_vring_reset(struct vt_dev *dev, unsigned int i, uint16_t base);
 int vt_vring_fd(struct vt_dev *dev, unsigned long cmd, unsigned int i, int fd);
 int vt_query(int fd, int bdev_fd, struct vhost_blk_query *query);
 
+/* ---- the log of writes to guest memory (log.c) ---- */
+
+#define VT_LOG_PAGE	4096U	/* what a bit stands for, whatever the host's page size */
+
+struct vt_log {
+	struct vt_dev *dev;
+	uint8_t *bits;		/* from guest physical address 0 on */
+	size_t bytes;
+};
+
+int vt_log_init(struct vt_log *log, struct vt_dev *dev);
+void vt_log_fini(struct vt_log *log);
+/* Empty it and tell the device, as a VMM does: base, feature, used rings. */
+int vt_log_start(struct vt_log *log);
+int vt_log_stop(struct vt_log *log);
+/* Parts of the two above. */
+int vt_log_base(struct vt_dev *dev, const void *bits);
+int vt_log_features(struct vt_dev *dev, bool on);
+int vt_log_used(struct vt_dev *dev, bool on);
+void vt_log_clear(struct vt_log *log);
+/* Is the page with @gpa marked? */
+bool vt_log_has(const struct vt_log *log, uint64_t gpa);
+/* How many of a range's pages are, and how many in all. */
+unsigned int vt_log_count(const struct vt_log *log, uint64_t gpa, uint64_t bytes);
+unsigned int vt_log_count_all(const struct vt_log *log);
+
+/* ---- an IOMMU between driver and device (iotlb.c) ---- */
+
+/*
+ * With VIRTIO_F_ACCESS_PLATFORM acked, what this library calls a guest physical
+ * address is one that the driver uses on the bus (an IOVA); the device is told
+ * that memory lies this much higher, and how to translate.
+ */
+#define VT_IOTLB_SHIFT	0x10000000ULL
+#define VT_IOTLB_MAPS	64
+
+struct vt_iotlb_map {
+	uint64_t iova, size;
+	void *to;		/* the device's address */
+	uint8_t perm;		/* VHOST_ACCESS_* */
+};
+
+struct vt_iotlb {
+	struct vt_dev *dev;
+	uint64_t piece;		/* most that an answer maps; a power of 2 */
+	bool mute;		/* do not answer */
+	struct vt_iotlb_map map[VT_IOTLB_MAPS];	/* before the regions */
+	unsigned int nr_maps;
+	/* results */
+	unsigned int nr_misses;
+	uint64_t last_miss;
+	int error;
+	/* private */
+	pthread_t thread;
+	int stop;
+};
+
+/* Give @dev's memory and rings their addresses and answer its misses from now on. */
+int vt_iotlb_start(struct vt_iotlb *iotlb, struct vt_dev *dev);
+void vt_iotlb_stop(struct vt_iotlb *iotlb);
+int vt_iotlb_send(struct vt_dev *dev, uint8_t type, const struct vt_iotlb_map *map);
+/* Translate what the rings of @dev need, before it is attached. */
+int vt_iotlb_prefetch(struct vt_iotlb *iotlb);
+/* Answer what is asked for @iova. */
+int vt_iotlb_answer(struct vt_iotlb *iotlb, uint64_t iova);
+/* Wait until there were more than @nr misses. */
+int vt_iotlb_miss_wait(const struct vt_iotlb *iotlb, unsigned int nr);
+
 /* ---- requests (req.c) ---- */
 
 struct vt_req {
@@ -469,11 +537,13 @@ struct vt_event {
 	char name[64], dir[96];
 };
 
-/* Count a trace event, named as in block/block_rq_requeue. -ENOENT: not in this kernel. */
+/* Record a trace event, named as in block/block_rq_requeue, or all of block. -ENOENT: none here. */
 int vt_event_start(struct vt_event *event, const char *name);
 /* Count the calls of a function, named as in module:function. */
 int vt_event_start_call(struct vt_event *event, const char *function);
 int vt_event_count_all(const struct vt_event *event);
+/* How many have @text in their line; the last of them goes to @line, if there is one. */
+int vt_event_find(const struct vt_event *event, const char *text, char *line, size_t size);
 void vt_event_stop(struct vt_event *event);
 
 /* ---- injected faults (fault.c) ---- */
