@@ -443,6 +443,36 @@ void vt_stack_destroy(struct vt_stack *s);
 int vt_luns_create(struct vt_bdev *lun, unsigned int nr, unsigned int mib);
 void vt_luns_destroy(struct vt_bdev *lun, unsigned int nr);
 
+/* ---- file systems and image files (image.c) ---- */
+
+struct vt_fs {
+	char dir[40];		/* where it is mounted */
+	char lacks[64];		/* why there is none: -EOPNOTSUPP */
+	/* private */
+	char type[8], disk[64];
+	bool mounted;
+};
+
+/*
+ * A new file system, mounted: ext4, xfs or btrfs on @disk, of 128 MiB at least, or
+ * tmpfs (128 MiB). -EOPNOTSUPP: this kernel has none. To be destroyed in any case.
+ */
+int vt_fs_create(struct vt_fs *fs, const char *type, const struct vt_bdev *disk);
+int vt_fs_mount(struct vt_fs *fs);
+/* -EBUSY: somebody has a file open. */
+int vt_fs_umount(struct vt_fs *fs);
+int vt_fs_destroy(struct vt_fs *fs);
+/* Write nothing any more: a power cut as the disk sees it. -EOPNOTSUPP: it cannot. */
+int vt_fs_shutdown(const struct vt_fs *fs);
+/* A file that takes all there is. Returns its fd. */
+int vt_fs_fill(const struct vt_fs *fs, const char *name);
+int vt_image_open(const struct vt_fs *fs, const char *name, int flags);
+/* A new sparse file, open for reading and writing. Returns its fd. */
+int vt_image_create(const struct vt_fs *fs, const char *name, int flags, uint64_t bytes);
+int vt_image_remove(const struct vt_fs *fs, const char *name);
+/* What it has allocated, in units of 512 bytes. */
+long vt_image_blocks(int fd);
+
 /* ---- verified load (load.c) ---- */
 
 struct vt_load_slot;
