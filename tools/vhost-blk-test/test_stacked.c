@@ -4,6 +4,8 @@
  * network, disks in software on top of others. Verified loads over each of them,
  * and what such a disk may do meanwhile: lose a half, be copied, be one of many.
  */
+#include <sys/sysmacros.h>
+
 #include "vt_test.h"
 
 #define NR_QUEUES	2
@@ -83,7 +85,7 @@ TEST_F(stacked, load)
 	finish(_metadata, &self->dev, self->load, NR_QUEUES, disk);
 }
 
-/* ---- a mirror loses a half ---- */
+/* ---- a mirror loses a half, gets it back and loses the other one ---- */
 
 #define MD	"/sys/block/md_vbt/md"
 
@@ -124,13 +126,59 @@ static int degraded_wait(long want)
 	return -ETIMEDOUT;
 }
 
+/* Write to an attribute that may refuse for a moment. */
+static int md_set(const char *attr, const char *value)
+{
+	int64_t end = vt_now_ms() + vt_timeout_ms();
+	char path[96];
+	int r;
+
+	snprintf(path, sizeof(path), MD "/%s", attr);
+	do {
+		r = vt_write_file(path, value);
+		if (r != -EBUSY)
+			return r;
+		usleep(10000);
+	} while (vt_now_ms() < end);
+	return r;
+}
+
+static int half_set(const struct vt_bdev *half, const char *attr, const char *value)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "dev-%s/%s", half->name, attr);
+	return md_set(path, value);
+}
+
+/* A new disk takes the place of the one that has failed, and is filled. */
+static int half_replace(const struct vt_bdev *half)
+{
+	char value[32];
+	struct stat st;
+	int r;
+
+	if (fstat(half->fd, &st))
+		return -errno;
+	r = half_set(half, "state", "remove");
+	snprintf(value, sizeof(value), "%u:%u", major(st.st_rdev), minor(st.st_rdev));
+	r = r ?: md_set("new_dev", value);
+	snprintf(value, sizeof(value), "%lu", (unsigned long)(half->bytes / 1024));
+	r = r ?: half_set(half, "size", value);
+	/* In KiB per second; by default it makes way for any load. */
+	r = r ?: md_set("sync_speed_min", "1000000");
+	return r ?: md_set("sync_action", "recover");
+}
+
 /* A load knows no error: the first one that reached the guest would fail it. */
 TEST_F(mirror, half_fails)
 {
-	struct vt_bdev *leg = &self->stack.lower[2];
-	char text[64];
+	struct vt_bdev *half = &self->stack.lower[2];
+	unsigned long nr;
+	char table[128];
 
 	VT_STACK_OR_SKIP(&self->stack, "md_raid1");
+	nr = half->bytes / VT_SECTOR;
 	vt_load_spread(self->load, NR_QUEUES, &self->dev, &self->stack.disk);
 	ASSERT_EQ(0, degraded_wait(0));
 	ASSERT_EQ(0, vt_attach(&self->dev, self->stack.disk.fd));
@@ -138,12 +186,18 @@ TEST_F(mirror, half_fails)
 		ASSERT_EQ(0, vt_load_start(&self->load[i]));
 	vt_loads_go_on(_metadata, self->load, NR_QUEUES, 50);
 
-	snprintf(text, sizeof(text), "0 %lu error", (unsigned long)(leg->bytes / VT_SECTOR));
-	EXPECT_EQ(0, vt_dm_reload(leg, text));
-	if (variant->by_admin) {
-		snprintf(text, sizeof(text), MD "/dev-%s/state", leg->name);
-		EXPECT_EQ(0, vt_write_file(text, "faulty"));
-	}
+	snprintf(table, sizeof(table), "0 %lu error", nr);
+	EXPECT_EQ(0, vt_dm_reload(half, table));
+	if (variant->by_admin)
+		EXPECT_EQ(0, half_set(half, "state", "faulty"));
+	EXPECT_EQ(0, degraded_wait(1));
+	vt_loads_go_on(_metadata, self->load, NR_QUEUES, vt_loops(NR_REQUESTS));
+
+	snprintf(table, sizeof(table), "0 %lu linear %s 0", nr, self->stack.lower[1].path);
+	EXPECT_EQ(0, vt_dm_reload(half, table));
+	EXPECT_EQ(0, half_replace(half));
+	EXPECT_EQ(0, degraded_wait(0));
+	EXPECT_EQ(0, half_set(&self->stack.lower[0], "state", "faulty"));
 	EXPECT_EQ(0, degraded_wait(1));
 	vt_loads_go_on(_metadata, self->load, NR_QUEUES, vt_loops(NR_REQUESTS));
 	finish(_metadata, &self->dev, self->load, NR_QUEUES, &self->stack.disk);
