@@ -4,8 +4,8 @@
  *
  * The device is virtio-blk with a second engine.  Properties, config space,
  * reset, migration state and the engine in QEMU are the parent's.  Once the
- * guest's driver is ready and the drive is plain raw on a host block device,
- * the virtqueues are handed to /dev/vhost-blk, and taken back when QEMU needs
+ * guest's driver is ready and the drive is plain raw on a host block device or
+ * file, the virtqueues are handed to /dev/vhost-blk, and taken back when QEMU needs
  * the drive itself.
  *
  *   OFF     the parent's ioeventfd is stopped: no driver, or VM not running
@@ -24,6 +24,7 @@
 
 #include "qemu/osdep.h"
 #include <sys/ioctl.h>
+#include <linux/falloc.h>
 #include <linux/vhost.h>
 #include <linux/vhost_blk.h>
 #include "qapi/error.h"
@@ -33,6 +34,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/timer.h"
+#include "qemu/units.h"
 #include "block/aio-wait.h"
 #include "block/block_int.h"
 #include "block/write-threshold.h"
@@ -78,11 +80,13 @@ struct VHostBlk {
     struct vhost_virtqueue *vqs;
     VHostBlkState state;
     int disk_fd;             /* what the kernel serves, while it owns the vqs */
+    bool disk_unmaps;        /* the kernel can discard on it */
     bool settling;           /* vhost_blk_settle() is on the stack */
     bool ring_error;         /* reported one since the driver started */
     QEMUBH *bh;
     QEMUTimer *poll;
     char *reason;            /* why QEMU serves, as last reported */
+    Error *migration_blocker;
     Error *op_blocker;
     BlockDriverState *blocked_bs;
     Notifier remove_bs;
@@ -94,6 +98,7 @@ struct VHostBlkClass {
     DeviceUnrealize parent_unrealize;
     uint64_t (*parent_get_features)(VirtIODevice *vdev, uint64_t features,
                                     Error **errp);
+    void (*parent_set_config)(VirtIODevice *vdev, const uint8_t *config);
     void (*parent_set_status)(VirtIODevice *vdev, uint8_t status);
     int (*parent_start_ioeventfd)(VirtIODevice *vdev);
     void (*parent_stop_ioeventfd)(VirtIODevice *vdev);
@@ -117,7 +122,10 @@ static AioContext *vhost_blk_ctx(VHostBlk *v)
 #define VIRTIO_F_NOTIFICATION_DATA 38
 #endif
 
-/* Bits that change what a request or a ring may look like. */
+/*
+ * Bits that change what a request or a ring may look like.  ACCESS_PLATFORM is
+ * not among them: with it QEMU's engine serves, whatever the kernel can do.
+ */
 static const int vhost_blk_engine_bits[] = {
     VIRTIO_BLK_F_BARRIER,
     VIRTIO_BLK_F_SCSI,
@@ -131,7 +139,6 @@ static const int vhost_blk_engine_bits[] = {
     VIRTIO_RING_F_INDIRECT_DESC,
     VIRTIO_RING_F_EVENT_IDX,
     VIRTIO_F_VERSION_1,
-    VIRTIO_F_ACCESS_PLATFORM,
     VIRTIO_F_RING_PACKED,
     VIRTIO_F_IN_ORDER,
     VIRTIO_F_ORDER_PLATFORM,
@@ -149,8 +156,8 @@ static uint64_t vhost_blk_restrict_features(VHostBlk *v, uint64_t features)
 
     /*
      * The parent offers FLUSH for a write-through drive too, because the
-     * guest can switch the cache by CONFIG_WCE.  Without that it can not, and
-     * FLUSH alone would make the drive write-back.
+     * guest can switch the cache by CONFIG_WCE.  A kernel that lacks this
+     * would take FLUSH alone for a write-back drive.
      */
     if (!virtio_has_feature(both, VIRTIO_BLK_F_CONFIG_WCE) &&
         !blk_enable_write_cache(VIRTIO_BLK(v)->blk)) {
@@ -173,7 +180,7 @@ static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
 static uint64_t vhost_blk_acked_features(VHostBlk *v)
 {
     return VIRTIO_DEVICE(v)->guest_features & v->dev.features &
-           ~(1ULL << VHOST_F_LOG_ALL);
+           ~(1ULL << VHOST_F_LOG_ALL | 1ULL << VIRTIO_F_ACCESS_PLATFORM);
 }
 
 /* Engine bits that the guest acknowledged and the kernel does not have. */
@@ -187,8 +194,9 @@ static uint64_t vhost_blk_missing_features(VHostBlk *v)
 /* ---- can the kernel serve the drive? ---- */
 
 /*
- * Return the node of the host block device that the drive is, byte for byte,
- * with nothing in between that a request would miss; NULL and @errp if not.
+ * Return the node of the host block device or file that the drive is, byte for
+ * byte, with nothing in between that a request would miss; NULL and @errp if
+ * not.
  */
 static BlockDriverState *vhost_blk_host_node(BlockBackend *blk, Error **errp)
 {
@@ -203,9 +211,9 @@ static BlockDriverState *vhost_blk_host_node(BlockBackend *blk, Error **errp)
         host = bs->file->bs;
     }
     fmt = bdrv_get_format_name(host);
-    if (g_strcmp0(fmt, "host_device")) {
-        error_setg(errp, "it is not a raw image on a host block device (driver "
-                   "'%s')", fmt ?: "none");
+    if (g_strcmp0(fmt, "host_device") && g_strcmp0(fmt, "file")) {
+        error_setg(errp, "it is not a raw image on a host block device or in a "
+                   "file (driver '%s')", fmt ?: "none");
         return NULL;
     }
     if (!(host->open_flags & BDRV_O_NOCACHE)) {
@@ -214,8 +222,8 @@ static BlockDriverState *vhost_blk_host_node(BlockBackend *blk, Error **errp)
         return NULL;
     }
     if (bdrv_getlength(bs) != bdrv_getlength(host)) {
-        error_setg(errp, "it is only a part of the host block device (offset "
-                   "or size option)");
+        error_setg(errp, "it is only a part of the host block device or file "
+                   "(offset or size option)");
         return NULL;
     }
     return host;
@@ -254,6 +262,10 @@ static BlockDriverState *vhost_blk_plain(VHostBlk *v, Error **errp)
         error_setg(errp, "ioeventfd is off");
         return NULL;
     }
+    if (virtio_host_has_feature(VIRTIO_DEVICE(v), VIRTIO_F_ACCESS_PLATFORM)) {
+        error_setg(errp, "iommu_platform is on");
+        return NULL;
+    }
     if (missing) {
         error_setg(errp, "the guest uses features that " VHOST_BLK_NODE
                    " lacks (0x%" PRIx64 ")", missing);
@@ -277,7 +289,23 @@ static void vhost_blk_explain(VHostBlk *v, Error *err)
     error_free(err);
 }
 
-/* ---- the host block device ---- */
+/* ---- the host block device or file ---- */
+
+/*
+ * Does the file system free what is discarded?  Of one that cannot, the kernel
+ * knows only when it is asked to, and then the guest would see a discard fail,
+ * which QEMU just ignores.  There is nothing to free behind the end of a file.
+ */
+static bool vhost_blk_file_unmaps(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 &&
+           (!S_ISREG(st.st_mode) ||
+            fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      QEMU_ALIGN_UP(st.st_size, MiB) + MiB, MiB) == 0 ||
+            errno != EOPNOTSUPP);
+}
 
 /* The kernel is the authority on what it can serve. */
 static bool vhost_blk_query(VHostBlk *v, int disk_fd, Error **errp)
@@ -296,12 +324,12 @@ static bool vhost_blk_query(VHostBlk *v, int disk_fd, Error **errp)
     if (le64_to_cpu(have.capacity) << BDRV_SECTOR_BITS !=
         blk_getlength(s->blk)) {
         error_setg(errp, "its size in QEMU is not that of the host block "
-                   "device");
+                   "device or file");
         return false;
     }
     if (le32_to_cpu(have.blk_size) > s->conf.conf.logical_block_size) {
-        error_setg(errp, "the host block device needs logical_block_size=%u",
-                   le32_to_cpu(have.blk_size));
+        error_setg(errp, "the host block device or file needs "
+                   "logical_block_size=%u", le32_to_cpu(have.blk_size));
         return false;
     }
     if (le32_to_cpu(have.seg_max) < virtio_ldl_p(VIRTIO_DEVICE(v),
@@ -310,12 +338,22 @@ static bool vhost_blk_query(VHostBlk *v, int disk_fd, Error **errp)
                    "segments", s->conf.queue_size, le32_to_cpu(have.seg_max));
         return false;
     }
+    v->disk_unmaps = virtio_has_feature(query.features, VIRTIO_BLK_F_DISCARD) &&
+                     vhost_blk_file_unmaps(disk_fd);
     return true;
 }
 
+static bool vhost_blk_is_same(const struct stat *a, const struct stat *b)
+{
+    if (S_ISBLK(a->st_mode)) {
+        return S_ISBLK(b->st_mode) && a->st_rdev == b->st_rdev;
+    }
+    return S_ISREG(a->st_mode) && S_ISREG(b->st_mode) &&
+           a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
 /*
- * Is @fd open on the device that @host is?  Another one must never be written
- * to.  The node's own fd is the first member of block/file-posix.c's state; if
+ * Is @fd open on what @host is?  Nothing else must ever be written to.  The node's own fd is the first member of block/file-posix.c's state; if
  * it were not, this would fail and QEMU would keep the drive.
  */
 static bool vhost_blk_is_disk(int fd, BlockDriverState *host, Error **errp)
@@ -323,16 +361,16 @@ static bool vhost_blk_is_disk(int fd, BlockDriverState *host, Error **errp)
     struct stat ours, nodes;
 
     if (fstat(fd, &ours) || fstat(*(int *)host->opaque, &nodes) ||
-        !S_ISBLK(ours.st_mode) || !S_ISBLK(nodes.st_mode) ||
-        ours.st_rdev != nodes.st_rdev) {
-        error_setg(errp, "'%s' is another device than before", host->filename);
+        !vhost_blk_is_same(&ours, &nodes)) {
+        error_setg(errp, "'%s' is another device or file than before",
+                   host->filename);
         return false;
     }
     return true;
 }
 
 /*
- * Open the device behind @host a second time: the node keeps its fd private.
+ * Open what is behind @host a second time: the node keeps its fd private.
  * The path may lead elsewhere by now.
  */
 static int vhost_blk_open_disk(VHostBlk *v, BlockDriverState *host,
@@ -351,9 +389,37 @@ static int vhost_blk_open_disk(VHostBlk *v, BlockDriverState *host,
     return -1;
 }
 
-static int vhost_blk_set_backend(VHostBlk *v, int disk_fd)
+/*
+ * Where QEMU ignores discards the kernel must do so, too: because the user did
+ * not ask for them (discard=ignore), or because the disk has none.
+ */
+static uint32_t vhost_blk_backend_flags(VHostBlk *v, BlockDriverState *host)
 {
-    struct vhost_blk_backend backend = { .fd = disk_fd };
+    BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk);
+
+    if (!virtio_has_feature(v->dev.features, VIRTIO_BLK_F_DISCARD) ||
+        (v->disk_unmaps && (bs->open_flags & host->open_flags & BDRV_O_UNMAP))) {
+        return 0;
+    }
+    return VHOST_BLK_BACKEND_NO_UNMAP;
+}
+
+/* Whether writes have to be stable is in QEMU's hands, and the guest's. */
+static int vhost_blk_set_wce(VHostBlk *v)
+{
+    uint32_t wce = blk_enable_write_cache(VIRTIO_BLK(v)->blk);
+
+    /* Without CONFIG_WCE it follows from the features, see above. */
+    if (virtio_has_feature(v->dev.features, VIRTIO_BLK_F_CONFIG_WCE) &&
+        ioctl((uintptr_t)v->dev.opaque, VHOST_BLK_SET_WCE, &wce)) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int vhost_blk_set_backend(VHostBlk *v, int disk_fd, uint32_t flags)
+{
+    struct vhost_blk_backend backend = { .fd = disk_fd, .flags = flags };
 
     if (ioctl((uintptr_t)v->dev.opaque, VHOST_BLK_SET_BACKEND, &backend)) {
         return -errno;
@@ -366,7 +432,7 @@ static int vhost_blk_set_backend(VHostBlk *v, int disk_fd)
 /* May run without the BQL.  When it returns, no request is in flight. */
 static void vhost_blk_pause(VHostBlk *v)
 {
-    int ret = vhost_blk_set_backend(v, -1);
+    int ret = vhost_blk_set_backend(v, -1, 0);
 
     /* Whoever drains relies on it: going on would corrupt the drive. */
     if (ret < 0) {
@@ -377,10 +443,14 @@ static void vhost_blk_pause(VHostBlk *v)
     v->state = VHOST_BLK_PAUSED;
 }
 
-static int vhost_blk_resume(VHostBlk *v, Error **errp)
+static int vhost_blk_resume(VHostBlk *v, BlockDriverState *host, Error **errp)
 {
-    int ret = vhost_blk_set_backend(v, v->disk_fd);
+    int ret = vhost_blk_set_wce(v);
 
+    if (ret == 0) {
+        ret = vhost_blk_set_backend(v, v->disk_fd,
+                                    vhost_blk_backend_flags(v, host));
+    }
     if (ret < 0) {
         error_setg_errno(errp, -ret, VHOST_BLK_NODE " cannot start");
         return ret;
@@ -475,7 +545,8 @@ static bool vhost_blk_may_start(VHostBlk *v)
            (VIRTIO_DEVICE(v)->status & VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
-static int vhost_blk_start_kernel(VHostBlk *v, Error **errp)
+static int vhost_blk_start_kernel(VHostBlk *v, BlockDriverState *host,
+                                  Error **errp)
 {
     int ret;
 
@@ -485,7 +556,7 @@ static int vhost_blk_start_kernel(VHostBlk *v, Error **errp)
         error_setg_errno(errp, -ret, VHOST_BLK_NODE " cannot be set up");
         return ret;
     }
-    ret = vhost_blk_resume(v, errp);
+    ret = vhost_blk_resume(v, host, errp);
     if (ret < 0) {
         vhost_dev_stop(&v->dev, VIRTIO_DEVICE(v), false);
         vhost_blk_forget_rings(v);
@@ -508,7 +579,7 @@ static void vhost_blk_take_over(VHostBlk *v, BlockDriverState *host)
     /* Both waited in a nested event loop, so ask again. */
     if (vhost_blk_may_start(v) &&
         vhost_blk_plain(v, &err) == host &&
-        vhost_blk_start_kernel(v, &err) == 0) {
+        vhost_blk_start_kernel(v, host, &err) == 0) {
         g_free(v->reason);
         v->reason = NULL;
         return;
@@ -547,7 +618,7 @@ static void vhost_blk_settle_locked(VHostBlk *v)
     case VHOST_BLK_PAUSED:
         /* A drained section may have put another node below the drive. */
         if (!host || !vhost_blk_is_disk(v->disk_fd, host, &err) ||
-            vhost_blk_resume(v, &err) < 0) {
+            vhost_blk_resume(v, host, &err) < 0) {
             vhost_blk_hand_back(v, err);
             qemu_bh_schedule(v->bh);
         }
@@ -701,6 +772,28 @@ static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
     }
 }
 
+/* The guest switches the write cache (VIRTIO_BLK_F_CONFIG_WCE). */
+static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+    Error *err = NULL;
+    int ret;
+
+    VHOST_BLK_GET_CLASS(v)->parent_set_config(vdev, config);
+    aio_context_acquire(ctx);
+    /* In any other state it is done before the kernel serves again. */
+    if (v->state == VHOST_BLK_VHOST) {
+        ret = vhost_blk_set_wce(v);
+        if (ret < 0) {
+            error_setg_errno(&err, -ret, VHOST_BLK_NODE
+                             " cannot switch the write cache");
+            vhost_blk_hand_back(v, err);
+        }
+    }
+    aio_context_release(ctx);
+}
+
 static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
 {
     return &VHOST_BLK(vdev)->dev;
@@ -767,28 +860,30 @@ static void vhost_blk_cleanup_vhost(VHostBlk *v)
 }
 
 /*
- * vhost_dev_init() blocks migration while the kernel cannot log writes, and
- * frees the reason twice if that is refused (-only-migratable): ask before.
+ * Also with a kernel that can log what it writes (VHOST_F_LOG_ALL): migration of
+ * this device is not tested.  Before vhost_dev_init(), which blocks it for a
+ * kernel that cannot, and frees the reason twice if that is refused
+ * (-only-migratable).
  */
-static int vhost_blk_check_migration(int vhostfd, Error **errp)
+static int vhost_blk_block_migration(VHostBlk *v, Error **errp)
 {
-    Error *reason = NULL;
-    uint64_t features = 0;
-    int ret = 0;
+    int ret;
 
-    if (ioctl(vhostfd, VHOST_GET_FEATURES, &features)) {
-        error_setg_errno(errp, errno, VHOST_BLK_NODE " has no features");
-        return -1;
-    }
-    if (!(features & (1ULL << VHOST_F_LOG_ALL))) {
-        error_setg(&reason, VHOST_BLK_NODE " cannot log writes for migration");
-        ret = migrate_add_blocker(reason, errp);
-        if (ret == 0) {
-            migrate_del_blocker(reason);
-        }
-        error_free(reason);
+    error_setg(&v->migration_blocker,
+               "vhost-blk-pci does not support migration");
+    ret = migrate_add_blocker(v->migration_blocker, errp);
+    if (ret < 0) {
+        error_free(v->migration_blocker);
+        v->migration_blocker = NULL;
     }
     return ret;
+}
+
+static void vhost_blk_unblock_migration(VHostBlk *v)
+{
+    migrate_del_blocker(v->migration_blocker);
+    error_free(v->migration_blocker);
+    v->migration_blocker = NULL;
 }
 
 /* @vhostfd is consumed in any case. */
@@ -842,15 +937,19 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     if (vhostfd < 0) {
         return;
     }
-    if (vhost_blk_check_migration(vhostfd, &err) == 0) {
-        vc->parent_realize(dev, &err);
+    if (vhost_blk_block_migration(v, errp) < 0) {
+        close(vhostfd);
+        return;
     }
+    vc->parent_realize(dev, &err);
     if (err) {
         error_propagate(errp, err);
+        vhost_blk_unblock_migration(v);
         close(vhostfd);
         return;
     }
     if (vhost_blk_init_vhost(v, vhostfd, errp) < 0) {
+        vhost_blk_unblock_migration(v);
         vc->parent_unrealize(dev);
         return;
     }
@@ -878,6 +977,7 @@ static void vhost_blk_unrealize(DeviceState *dev)
     timer_free(v->poll);
     qemu_bh_delete(v->bh);
     vhost_blk_cleanup_vhost(v);
+    vhost_blk_unblock_migration(v);
     g_free(v->reason);
     v->reason = NULL;
     VHOST_BLK_GET_CLASS(v)->parent_unrealize(dev);
@@ -906,12 +1006,14 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
     vc->parent_realize = vdc->realize;
     vc->parent_unrealize = vdc->unrealize;
     vc->parent_get_features = vdc->get_features;
+    vc->parent_set_config = vdc->set_config;
     vc->parent_set_status = vdc->set_status;
     vc->parent_start_ioeventfd = vdc->start_ioeventfd;
     vc->parent_stop_ioeventfd = vdc->stop_ioeventfd;
     vdc->realize = vhost_blk_realize;
     vdc->unrealize = vhost_blk_unrealize;
     vdc->get_features = vhost_blk_get_features;
+    vdc->set_config = vhost_blk_set_config;
     vdc->set_status = vhost_blk_set_status;
     vdc->start_ioeventfd = vhost_blk_start_ioeventfd;
     vdc->stop_ioeventfd = vhost_blk_stop_ioeventfd;
