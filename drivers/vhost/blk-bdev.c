@@ -1,726 +1,323 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vhost_blk, host side: checked requests become bios on a host block device.
+ * vhost_blk, host side: block devices.
  *
- * A request is worked off in windows. A window maps as much of the payload as
- * its bios hold: the slot's own bio, with inline bvecs, serves the usual sizes
- * without any allocation; a larger request gets bigger bios, up to
- * VHOST_BLK_WINDOW_BIOS at once, as long as memory and the backend's budget
- * allow. If they do not, the slot's own bio carries the request piece by
- * piece. So a request of any size makes progress, and the memory that a guest
- * can make the host allocate or pin for one request is bounded. What all of
- * them hold together is bounded too: vhost_blk_bdev_is_full() stops fetching.
- *
- * Payload that the device cannot address (an odd address, a length that is not
- * whole logical blocks) goes through bounce pages.
+ * Reads and writes are in blk-bdev-rw.c. What names sectors only (FLUSH,
+ * DISCARD, WRITE_ZEROES, SECURE_ERASE) is done here, by the slot's own bio: one
+ * at a time, no longer than the device takes at once, so that a request over
+ * a whole disk neither allocates anything nor keeps the worker.
  */
-#include <linux/bio.h>
-#include <linux/blk-integrity.h>
-#include <linux/blkdev.h>
-#include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
-#include <linux/vhost_blk.h>
-#include <uapi/linux/virtio_blk.h>
-#include <uapi/linux/virtio_config.h>
 
-#include "blk.h"
+#include "blk-bdev.h"
 
-/* bvecs of a slot's own bio: 64 KiB that start anywhere in a page. */
-#define VHOST_BLK_INLINE_VECS	(SZ_64K / PAGE_SIZE + 1)
+/* What a write of zero pages is advertised to take at once: 32 MiB. */
+#define VHOST_BLK_ZEROES_SECTORS	(SZ_32M >> SECTOR_SHIFT)
 
-/* Larger bios of one window. */
-#define VHOST_BLK_WINDOW_BIOS	8
+/* ---- FLUSH ---- */
 
-/*
- * What all requests of one backend together may hold; of pages and copies it can
- * be what one request of each vring takes more.
- */
-#define VHOST_BLK_MAX_LARGE_BIOS	256
-#define VHOST_BLK_MAX_BOUNCE_PAGES	1024
-#define VHOST_BLK_MAX_SAVED		256
-
-/**
- * struct vhost_blk_bdev - an open block device
- * @file:         keeps it open; put last
- * @bdev:         the device
- * @large_bios:   allocated bios of all requests
- * @bounce_pages: bounce pages of all requests
- * @saved:        requests that hold a copy of their payload's pieces
- */
-struct vhost_blk_bdev {
-	struct file *file;
-	struct block_device *bdev;
-	atomic_t large_bios;
-	atomic_t bounce_pages;
-	atomic_t saved;
-};
-
-/* A bio that is not a slot's own; @bio is last: front_pad of the bio_set. */
-struct vhost_blk_bio {
-	struct vhost_blk_bio *next;
-	struct bio bio;
-};
-
-/**
- * struct vhost_blk_bdev_req - slot of one vring entry, with the host's half
- * @req:      the guest's half
- * @pending:  bios in flight, plus one while a window is being submitted
- * @error:    first error of the window
- * @bounce:   payload goes through kernel pages
- * @own_used: @bio is part of the window
- * @iov:      payload not yet mapped: first piece
- * @skip:     bytes of that piece already mapped
- * @left:     bytes of payload not yet mapped
- * @sector:   where they go
- * @saved:    copy of the payload's pieces, for use after execute()
- * @large:    the window's other bios
- * @bio:      the slot's own bio
- * @vecs:     its bvecs
- */
-struct vhost_blk_bdev_req {
-	struct vhost_blk_req req;
-	atomic_t pending;
-	blk_status_t error;
-	bool bounce;
-	bool own_used;
-	const struct iovec *iov;
-	size_t skip;
-	u64 left;
-	sector_t sector;
-	struct iovec *saved;
-	struct vhost_blk_bio *large;
-	struct bio bio;
-	struct bio_vec vecs[VHOST_BLK_INLINE_VECS];
-};
-
-const size_t vhost_blk_bdev_slot_bytes = sizeof(struct vhost_blk_bdev_req);
-
-static struct bio_set vhost_blk_bio_set;
-
-static struct vhost_blk_bdev_req *to_bdev_req(struct vhost_blk_req *req)
+static void vhost_blk_flush_submit(struct vhost_blk_bdev_req *br)
 {
-	return container_of(req, struct vhost_blk_bdev_req, req);
-}
-
-static bool vhost_blk_reads_medium(const struct vhost_blk_bdev_req *br)
-{
-	return !br->req.op->writes;
-}
-
-/* The only converter from the block layer's to the guest's vocabulary. */
-static u8 vhost_blk_status_from_blk(blk_status_t error)
-{
-	switch (error) {
-	case BLK_STS_OK:
-		return VIRTIO_BLK_S_OK;
-	case BLK_STS_NOTSUPP:
-		return VIRTIO_BLK_S_UNSUPP;
-	default:
-		return VIRTIO_BLK_S_IOERR;
-	}
-}
-
-static void vhost_blk_error_set(struct vhost_blk_bdev_req *br, blk_status_t error)
-{
-	cmpxchg(&br->error, BLK_STS_OK, error);
-}
-
-/* A bio of the window, or its submitter, is done. */
-static void vhost_blk_pending_put(struct vhost_blk_bdev_req *br)
-{
-	if (atomic_dec_and_test(&br->pending))
-		vhost_blk_req_done(&br->req);
-}
-
-static void vhost_blk_bio_end_io(struct bio *bio)
-{
-	struct vhost_blk_bdev_req *br = bio->bi_private;
-
-	if (unlikely(bio->bi_status))
-		vhost_blk_error_set(br, bio->bi_status);
-	vhost_blk_pending_put(br);
-}
-
-static void vhost_blk_bio_submit(struct vhost_blk_bdev_req *br, struct bio *bio)
-{
-	bio->bi_private = br;
-	bio->bi_end_io = vhost_blk_bio_end_io;
-	atomic_inc(&br->pending);
-	submit_bio(bio);
-}
-
-/*
- * A write is stable when it is acknowledged unless the guest can ask for that
- * with FLUSH (5.2.6.2). The block layer drops FUA for a device without cache
- * and emulates it with a flush where the device has none.
- */
-static blk_opf_t vhost_blk_rw_opf(const struct vhost_blk_req *req)
-{
-	if (!req->op->writes)
-		return REQ_OP_READ;
-	if (!vhost_blk_queue_has_feature(req->queue, VIRTIO_BLK_F_FLUSH))
-		return REQ_OP_WRITE | REQ_SYNC | REQ_IDLE | REQ_FUA;
-	return REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
-}
-
-/* ---- payload cursor ---- */
-
-/* Leaves the cursor on a piece that has bytes left, or at the end. */
-static void vhost_blk_cursor_advance(struct vhost_blk_bdev_req *br, u64 bytes)
-{
-	br->left -= bytes;
-	br->sector += bytes >> SECTOR_SHIFT;
-	br->skip += bytes;
-	while (br->left && br->skip >= br->iov->iov_len) {
-		br->skip -= br->iov->iov_len;
-		br->iov++;
-	}
-}
-
-/*
- * The pieces live in the vring's scratch array, which the next request
- * overwrites: keep a copy if they are needed after execute().
- */
-static int vhost_blk_iov_save(struct vhost_blk_bdev_req *br)
-{
-	struct vhost_blk_req *req = &br->req;
-
-	if (br->saved)
-		return 0;
-	br->saved = kmemdup(req->iov, req->nr_iov * sizeof(*req->iov),
-			    GFP_NOIO | __GFP_NOWARN);
-	if (!br->saved)
-		return -ENOMEM;
-	atomic_inc(&req->queue->bdev->saved);
-	br->iov = br->saved + (br->iov - req->iov);
-	req->iov = br->saved;
-	return 0;
-}
-
-static void vhost_blk_iov_free(struct vhost_blk_bdev_req *br)
-{
-	if (!br->saved)
-		return;
-	kfree(br->saved);
-	br->saved = NULL;
-	atomic_dec(&br->req.queue->bdev->saved);
-}
-
-static void vhost_blk_cursor_iter(const struct vhost_blk_bdev_req *br,
-				  struct iov_iter *iter, u64 bytes)
-{
-	unsigned int nr = br->req.nr_iov - (br->iov - br->req.iov);
-
-	iov_iter_init(iter, vhost_blk_reads_medium(br) ? ITER_DEST : ITER_SOURCE,
-		      br->iov, nr, br->skip + bytes);
-	iov_iter_advance(iter, br->skip);
-}
-
-/* ---- mapping guest pages ---- */
-
-/*
- * Add the next stretch of payload that is contiguous in the owner's address
- * space. Return: bytes added, 0 if the bio is full, -errno.
- */
-static ssize_t vhost_blk_bio_map_piece(struct vhost_blk_bdev_req *br, struct bio *bio)
-{
-	unsigned long addr = (unsigned long)br->iov->iov_base + br->skip;
-	unsigned int nr_free = bio->bi_max_vecs - bio->bi_vcnt;
-	unsigned int offset = offset_in_page(addr);
-	size_t room = (size_t)nr_free * PAGE_SIZE;
-	unsigned int nr_pages, i;
-	struct page **pages;
-	size_t bytes, left;
-	int pinned;
-
-	if (room <= offset)
-		return 0;
-	bytes = min_t(size_t, br->iov->iov_len - br->skip, room - offset);
-	bytes = round_down(bytes, bdev_logical_block_size(bio->bi_bdev));
-	if (!bytes)
-		return 0;
-
-	/* The end of the bvec table holds the pages until the bvecs overtake them. */
-	nr_pages = DIV_ROUND_UP(offset + bytes, PAGE_SIZE);
-	pages = (struct page **)(bio->bi_io_vec + bio->bi_max_vecs) - nr_pages;
-	pinned = pin_user_pages_fast(addr, nr_pages,
-				     vhost_blk_reads_medium(br) ? FOLL_WRITE : 0,
-				     pages);
-	if (unlikely(pinned != nr_pages)) {
-		if (pinned > 0)
-			unpin_user_pages(pages, pinned);
-		return -EFAULT;
-	}
-
-	for (i = 0, left = bytes; i < nr_pages; i++) {
-		unsigned int len = min_t(size_t, left, PAGE_SIZE - offset);
-
-		/*
-		 * One bvec a page, also where pages touch: each was pinned once
-		 * and is unpinned once. The block layer merges neighbours.
-		 */
-		__bio_add_page(bio, pages[i], len, offset);
-		left -= len;
-		offset = 0;
-	}
-	return bytes;
-}
-
-static int vhost_blk_bio_map(struct vhost_blk_bdev_req *br, struct bio *bio)
-{
-	while (br->left) {
-		ssize_t bytes = vhost_blk_bio_map_piece(br, bio);
-
-		if (bytes < 0)
-			return bytes;
-		if (!bytes)
-			break;
-		vhost_blk_cursor_advance(br, bytes);
-	}
-	return 0;
-}
-
-static void vhost_blk_bio_unmap(struct vhost_blk_bdev_req *br, struct bio *bio)
-{
-	/* Overtakes in the other direction: page i ends before bvec i does. */
-	struct page **pages = (struct page **)bio->bi_io_vec;
-	unsigned int i;
-
-	for (i = 0; i < bio->bi_vcnt; i++)
-		pages[i] = bio->bi_io_vec[i].bv_page;
-	unpin_user_pages_dirty_lock(pages, bio->bi_vcnt, vhost_blk_reads_medium(br));
-}
-
-/* ---- bouncing ---- */
-
-/* Fill the slot's own bio with new pages, and those with what is written. */
-static int vhost_blk_bio_bounce(struct vhost_blk_bdev_req *br, struct bio *bio)
-{
-	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
-	size_t bytes = min_t(u64, br->left, SZ_64K), left;
-	struct iov_iter from;
-
-	vhost_blk_cursor_iter(br, &from, bytes);
-	for (left = bytes; left; left -= min_t(size_t, left, PAGE_SIZE)) {
-		size_t len = min_t(size_t, left, PAGE_SIZE);
-		struct page *page = alloc_page(GFP_NOIO | __GFP_NOWARN);
-
-		if (!page)
-			return -ENOMEM;
-		atomic_inc(&bdev->bounce_pages);
-		__bio_add_page(bio, page, len, 0);
-		if (!vhost_blk_reads_medium(br) &&
-		    copy_page_from_iter(page, 0, len, &from) != len)
-			return -EFAULT;
-	}
-	/* What was read is copied out in the reap, from the same place. */
-	if (vhost_blk_reads_medium(br))
-		return vhost_blk_iov_save(br);
-	vhost_blk_cursor_advance(br, bytes);
-	return 0;
-}
-
-static void vhost_blk_bio_unbounce(struct vhost_blk_bdev_req *br, struct bio *bio)
-{
-	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
-	bool copy = vhost_blk_reads_medium(br) && !br->error;
-	unsigned int i, bytes = 0;
-	struct iov_iter to;
-
-	if (copy)
-		vhost_blk_cursor_iter(br, &to, min_t(u64, br->left,
-						     bio->bi_max_vecs * PAGE_SIZE));
-	for (i = 0; i < bio->bi_vcnt; i++) {
-		struct bio_vec *bv = &bio->bi_io_vec[i];
-
-		if (copy && copy_page_to_iter(bv->bv_page, 0, bv->bv_len, &to) != bv->bv_len)
-			vhost_blk_error_set(br, BLK_STS_IOERR);
-		bytes += bv->bv_len;
-		__free_page(bv->bv_page);
-		atomic_dec(&bdev->bounce_pages);
-	}
-	if (copy)
-		vhost_blk_cursor_advance(br, bytes);
-}
-
-/**
- * vhost_blk_bdev_is_full - do the requests in flight hold all they may?
- * @bdev: the backend
- *
- * No request may be started then, as long as there is one whose end will tell.
- * This bounds the host memory that a guest holds by requests of odd layout.
- *
- * Context: any.
- */
-bool vhost_blk_bdev_is_full(const struct vhost_blk_bdev *bdev)
-{
-	return atomic_read(&bdev->bounce_pages) >= VHOST_BLK_MAX_BOUNCE_PAGES ||
-	       atomic_read(&bdev->saved) >= VHOST_BLK_MAX_SAVED;
-}
-
-/* ---- windows ---- */
-
-static struct bio *vhost_blk_bio_own(struct vhost_blk_bdev_req *br)
-{
-	bio_init(&br->bio, br->req.queue->bdev->bdev, br->vecs,
-		 VHOST_BLK_INLINE_VECS, vhost_blk_rw_opf(&br->req));
 	br->own_used = true;
-	return &br->bio;
+	br->stable = true;
+	atomic_set(&br->pending, 0);
+	/* The block layer takes REQ_OP_FLUSH from nobody: an empty write it is. */
+	bio_init(&br->bio, vhost_blk_req_bdev(&br->req)->bdev, NULL, 0,
+		 REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC);
+	vhost_blk_bio_submit(br, &br->bio);
 }
 
-/* A bigger bio; NULL when memory or the budget is short: never wait for either. */
-static struct bio *vhost_blk_bio_large(struct vhost_blk_bdev_req *br)
-{
-	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
-	struct vhost_blk_bio *large;
-	struct bio *bio;
-
-	if (atomic_inc_return(&bdev->large_bios) > VHOST_BLK_MAX_LARGE_BIOS)
-		goto undo_count;
-	bio = bio_alloc_bioset(bdev->bdev, BIO_MAX_VECS, vhost_blk_rw_opf(&br->req),
-			       GFP_NOWAIT | __GFP_NOWARN, &vhost_blk_bio_set);
-	if (!bio)
-		goto undo_count;
-	large = container_of(bio, struct vhost_blk_bio, bio);
-	large->next = br->large;
-	br->large = large;
-	return bio;
-
-undo_count:
-	atomic_dec(&bdev->large_bios);
-	return NULL;
-}
-
-/* The bio for the next stretch of payload; NULL when the window is full. */
-static struct bio *vhost_blk_bio_next(struct vhost_blk_bdev_req *br, unsigned int nr)
-{
-	struct bio *bio;
-
-	/* What does not fit into the slot's own bio goes on in a large one. */
-	if (!nr && (br->bounce || br->left <= SZ_64K))
-		return vhost_blk_bio_own(br);
-	if (br->bounce || nr == VHOST_BLK_WINDOW_BIOS)
-		return NULL;
-	bio = vhost_blk_bio_large(br);
-	if (!bio && !br->own_used)
-		bio = vhost_blk_bio_own(br);
-	return bio;
-}
-
-static void vhost_blk_window_submit(struct vhost_blk_bdev_req *br)
-{
-	struct bio *bio;
-	unsigned int nr;
-	int ret = 0;
-
-	atomic_set(&br->pending, 1);
-	for (nr = 0; br->left; nr++) {
-		u64 before = br->left;
-
-		bio = vhost_blk_bio_next(br, nr);
-		if (!bio)
-			break;
-		bio->bi_iter.bi_sector = br->sector;
-		ret = br->bounce ? vhost_blk_bio_bounce(br, bio) :
-				   vhost_blk_bio_map(br, bio);
-		/* The reap releases what a failed mapping leaves in the bio. */
-		if (ret || !bio->bi_vcnt)
-			break;
-		vhost_blk_bio_submit(br, bio);
-		if (br->left == before) {
-			nr++;	/* a bounced read: the reap moves the cursor */
-			break;
-		}
-	}
-	if (!ret && !nr)	/* the block size grew under the request */
-		ret = -EIO;
-	if (!ret && br->left)
-		ret = vhost_blk_iov_save(br);
-	if (ret)
-		vhost_blk_error_set(br, errno_to_blk_status(ret));
-	vhost_blk_pending_put(br);
-}
-
-static void vhost_blk_window_release(struct vhost_blk_bdev_req *br)
-{
-	struct vhost_blk_bdev *bdev = br->req.queue->bdev;
-	struct vhost_blk_bio *large;
-
-	while ((large = br->large)) {
-		br->large = large->next;
-		vhost_blk_bio_unmap(br, &large->bio);
-		bio_put(&large->bio);
-		atomic_dec(&bdev->large_bios);
-	}
-	if (br->own_used) {
-		if (br->bounce)
-			vhost_blk_bio_unbounce(br, &br->bio);
-		else
-			vhost_blk_bio_unmap(br, &br->bio);
-		bio_uninit(&br->bio);
-		br->own_used = false;
-	}
-}
-
-/* Does the device take the payload where it lies? */
-static bool vhost_blk_payload_aligned(const struct vhost_blk_req *req)
-{
-	struct block_device *bdev = req->queue->bdev->bdev;
-	unsigned long addr_mask = bdev_dma_alignment(bdev);
-	size_t len_mask = bdev_logical_block_size(bdev) - 1;
-	unsigned int i;
-
-	/*
-	 * A page may end inside a block, but not everywhere: the block layer makes
-	 * protection information bvec by bvec, so such a bvec would get a tuple
-	 * more than there is room for; and it cannot split off less than a block
-	 * for a device that takes one segment at a time.
-	 */
-	if (bdev_get_integrity(bdev) || queue_max_segments(bdev_get_queue(bdev)) == 1)
-		addr_mask |= len_mask;
-	for (i = 0; i < req->nr_iov; i++) {
-		const struct iovec *iov = &req->iov[i];
-
-		/* What is left of a descriptor that held just the header. */
-		if (!iov->iov_len)
-			continue;
-		if (((unsigned long)iov->iov_base & addr_mask) || (iov->iov_len & len_mask))
-			return false;
-	}
-	return true;
-}
-
-/**
- * vhost_blk_execute_rw - read or write the medium
- * @req: a checked request: whole blocks inside the medium
- *
- * Context: the queue's worker with the owner's mm, vq.mutex held; may sleep
- * for a free tag of the device.
- */
-void vhost_blk_execute_rw(struct vhost_blk_req *req)
+/* The request's sector is of no concern (5.2.6.1 binds the driver). */
+static void vhost_blk_bdev_execute_flush(struct vhost_blk_req *req)
 {
 	struct vhost_blk_bdev_req *br = to_bdev_req(req);
 
-	br->error = BLK_STS_OK;
-	br->bounce = !vhost_blk_payload_aligned(req);
-	br->iov = req->iov;
-	br->skip = 0;
-	br->left = req->data_bytes;
-	br->sector = req->sector;
-	vhost_blk_cursor_advance(br, 0);	/* over empty pieces */
-	vhost_blk_window_submit(br);
-}
-
-/**
- * vhost_blk_execute_flush - make acknowledged writes stable
- * @req: a checked request; its sector is of no concern (5.2.6.1 binds the driver)
- *
- * Context: as vhost_blk_execute_rw().
- */
-void vhost_blk_execute_flush(struct vhost_blk_req *req)
-{
-	struct vhost_blk_bdev_req *br = to_bdev_req(req);
-	struct block_device *bdev = req->queue->bdev->bdev;
-
-	if (!bdev_write_cache(bdev)) {
+	if (!bdev_write_cache(vhost_blk_req_bdev(req)->bdev)) {
 		vhost_blk_req_end(req, VIRTIO_BLK_S_OK);
 		return;
 	}
 	br->error = BLK_STS_OK;
 	br->bounce = false;
 	br->left = 0;
+	vhost_blk_flush_submit(br);
+}
+
+/* ---- DISCARD, WRITE_ZEROES, SECURE_ERASE ---- */
+
+/* Most sectors that one bio of the request can have; 0: the device has no such thing. */
+static unsigned int vhost_blk_range_limit(const struct vhost_blk_bdev_req *br)
+{
+	struct block_device *bdev = vhost_blk_req_bdev(&br->req)->bdev;
+
+	if (br->zeroes)
+		return SZ_64K >> SECTOR_SHIFT;
+	switch (br->req.op->type) {
+	case VIRTIO_BLK_T_DISCARD:
+		return bdev_max_discard_sectors(bdev);
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		return bdev_max_secure_erase_sectors(bdev);
+	default:
+		return bdev_write_zeroes_sectors(bdev);
+	}
+}
+
+static blk_opf_t vhost_blk_range_opf(const struct vhost_blk_bdev_req *br)
+{
+	const struct vhost_blk_req *req = &br->req;
+
+	if (br->zeroes)
+		return REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
+	switch (req->op->type) {
+	case VIRTIO_BLK_T_DISCARD:
+		return REQ_OP_DISCARD;
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		return REQ_OP_SECURE_ERASE;
+	default:
+		if ((req->ranges[br->range].flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) &&
+		    !req->queue->disk->no_unmap)
+			return REQ_OP_WRITE_ZEROES;
+		return REQ_OP_WRITE_ZEROES | REQ_NOUNMAP;
+	}
+}
+
+/* How much of what is left goes into the next bio, in sectors. */
+static unsigned int vhost_blk_range_chunk(const struct vhost_blk_bdev_req *br,
+					  unsigned int limit)
+{
+	struct block_device *bdev = vhost_blk_req_bdev(&br->req)->bdev;
+	unsigned int lbs = bdev_logical_block_size(bdev) >> SECTOR_SHIFT;
+	unsigned int granularity = bdev_discard_granularity(bdev) >> SECTOR_SHIFT;
+	u64 left = br->left >> SECTOR_SHIFT;
+	u32 rest = 0;
+
+	if (left <= limit)
+		return left;
+	/* The next one is to begin where the device can free something. */
+	if (granularity > 1 && !br->zeroes)
+		div_u64_rem(br->sector + limit, granularity, &rest);
+	if (rest < limit)
+		limit -= rest;
+	return max(round_down(limit, lbs), lbs);
+}
+
+static void vhost_blk_bio_add_zeroes(struct bio *bio, unsigned int bytes)
+{
+	unsigned int len;
+
+	for (; bytes; bytes -= len) {
+		len = min_t(unsigned int, bytes, PAGE_SIZE);
+		__bio_add_page(bio, ZERO_PAGE(0), len, 0);
+	}
+}
+
+/* Submit nothing any more, but end. */
+static void vhost_blk_range_fail(struct vhost_blk_bdev_req *br, blk_status_t error)
+{
+	br->left = 0;
+	vhost_blk_error_set(br, error);
+	vhost_blk_req_done(&br->req);
+}
+
+/* The next bio of the range that is worked on. */
+static void vhost_blk_range_submit(struct vhost_blk_bdev_req *br)
+{
+	unsigned int limit = vhost_blk_range_limit(br), bytes;
+	struct bio *bio = &br->bio;
+
+	if (READ_ONCE(br->req.queue->disk->abort)) {
+		vhost_blk_range_fail(br, BLK_STS_IOERR);
+		return;
+	}
+	if (!limit) {	/* the device can do it no more */
+		vhost_blk_range_fail(br, BLK_STS_NOTSUPP);
+		return;
+	}
+	bytes = vhost_blk_range_chunk(br, limit) << SECTOR_SHIFT;
+	bio_init(bio, vhost_blk_req_bdev(&br->req)->bdev, br->vecs, VHOST_BLK_INLINE_VECS,
+		 vhost_blk_range_opf(br));
+	bio->bi_iter.bi_sector = br->sector;
+	if (br->zeroes)
+		vhost_blk_bio_add_zeroes(bio, bytes);
+	else
+		bio->bi_iter.bi_size = bytes;
+	br->sector += bytes >> SECTOR_SHIFT;
+	br->left -= bytes;
 	br->own_used = true;
 	atomic_set(&br->pending, 0);
-	/* The block layer takes REQ_OP_FLUSH from nobody: an empty write it is. */
-	bio_init(&br->bio, bdev, NULL, 0, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC);
-	vhost_blk_bio_submit(br, &br->bio);
+	vhost_blk_bio_submit(br, bio);
 }
 
-/**
- * vhost_blk_bdev_reap - release what a window held, go on or finish
- * @req: a request whose bios have all ended
- *
- * Context: the queue's worker with the owner's mm, vq.mutex held; may sleep.
- *
- * Return: true if the request has ended and req->status says how; false if
- * more of it was submitted: it comes back through vhost_blk_req_done().
- */
-bool vhost_blk_bdev_reap(struct vhost_blk_req *req)
+/* Make the first range from @br->range on that is not empty the current one. */
+static bool vhost_blk_range_begin(struct vhost_blk_bdev_req *br)
+{
+	const struct vhost_blk_range *range;
+
+	for (; br->range < br->req.nr_ranges; br->range++) {
+		range = &br->req.ranges[br->range];
+		if (!range->nr_sectors)
+			continue;
+		br->sector = range->sector;
+		br->left = (u64)range->nr_sectors << SECTOR_SHIFT;
+		return true;
+	}
+	return false;
+}
+
+static bool vhost_blk_range_begin_next(struct vhost_blk_bdev_req *br)
+{
+	br->range++;
+	return vhost_blk_range_begin(br);
+}
+
+static void vhost_blk_bdev_execute_ranges(struct vhost_blk_req *req)
 {
 	struct vhost_blk_bdev_req *br = to_bdev_req(req);
-	struct blk_plug plug;
+	struct block_device *bdev = vhost_blk_req_bdev(req)->bdev;
 
-	/* Ended without I/O: bad request, GET_ID, FLUSH of a device without cache. */
-	if (!br->own_used && !br->large && !br->error)
-		return true;
-
-	vhost_blk_window_release(br);
-	if (br->left && !br->error) {
-		blk_start_plug(&plug);
-		vhost_blk_window_submit(br);
-		blk_finish_plug(&plug);
-		return false;
-	}
-	vhost_blk_iov_free(br);
-	req->status = vhost_blk_status_from_blk(br->error);
 	br->error = BLK_STS_OK;
-	if (req->op->payload == VHOST_BLK_PAYLOAD_IN)
-		req->in_bytes = req->data_bytes;
-	return true;
+	br->bounce = false;
+	br->stable = false;
+	br->range = 0;
+	br->left = 0;
+	br->zeroes = req->op->type == VIRTIO_BLK_T_WRITE_ZEROES &&
+		     !bdev_write_zeroes_sectors(bdev);
+	if (req->op->type == VIRTIO_BLK_T_DISCARD && req->queue->disk->no_unmap)
+		vhost_blk_req_end(req, VIRTIO_BLK_S_OK);
+	else if (!vhost_blk_range_limit(br))
+		vhost_blk_req_end(req, VIRTIO_BLK_S_UNSUPP);
+	else if (!vhost_blk_range_begin(br))
+		vhost_blk_req_end(req, VIRTIO_BLK_S_OK);
+	else
+		vhost_blk_range_submit(br);
 }
 
-/* ---- the backend ---- */
-
-static int vhost_blk_bdev_check(struct file *file)
+/*
+ * A device may find out late that it has no WRITE_ZEROES; the block layer itself
+ * falls back after any error. Begin anew: zeroes twice are zeroes.
+ */
+static bool vhost_blk_ranges_retry(struct vhost_blk_bdev_req *br)
 {
-	if (!S_ISBLK(file_inode(file)->i_mode))
-		return -ENOTBLK;
-	if (!(file->f_mode & FMODE_READ))
-		return -EINVAL;
-	/* A zoned device would reject the guest's random writes. */
-	if (bdev_is_zoned(I_BDEV(file->f_mapping->host)))
-		return -EOPNOTSUPP;
-	return 0;
+	if (br->req.op->type != VIRTIO_BLK_T_WRITE_ZEROES || br->zeroes || br->stable ||
+	    READ_ONCE(br->req.queue->disk->abort))
+		return false;
+	br->error = BLK_STS_OK;
+	br->zeroes = true;
+	br->range = 0;
+	return vhost_blk_range_begin(br);
 }
 
 /**
- * vhost_blk_bdev_get - take a block device by its file descriptor
- * @fd: of the calling process
+ * vhost_blk_bdev_go_on - go on with a request that is more than a read or write
+ * @br: its bios have all ended: it has ranges, or failed, or has to be stable
  *
- * Context: process; may sleep.
+ * Context: as vhost_blk_bdev_reap().
  *
- * Return: the device, or ERR_PTR: -EBADF no open file, -ENOTBLK no block
- * device, -EINVAL not open for reading, -EOPNOTSUPP zoned, -ENOMEM.
+ * Return: true if it comes back through vhost_blk_req_done(), false if it has ended.
  */
-struct vhost_blk_bdev *vhost_blk_bdev_get(int fd)
+bool vhost_blk_bdev_go_on(struct vhost_blk_bdev_req *br)
+{
+	struct vhost_blk_req *req = &br->req;
+
+	if (br->error && !vhost_blk_ranges_retry(br))
+		return false;
+	if (req->ranges && !br->stable && (br->left || vhost_blk_range_begin_next(br))) {
+		vhost_blk_range_submit(br);
+		return true;
+	}
+	/* Ranges know no FUA, and the cache may have been switched off just now. */
+	if (vhost_blk_bdev_is_volatile(br) && bdev_write_cache(vhost_blk_req_bdev(req)->bdev)) {
+		vhost_blk_flush_submit(br);
+		return true;
+	}
+	return false;
+}
+
+/* ---- the device ---- */
+
+static struct vhost_blk_disk *vhost_blk_bdev_get(struct file *file)
 {
 	struct vhost_blk_bdev *bdev;
-	struct file *file;
-	int ret;
 
-	file = fget(fd);
-	if (!file)
-		return ERR_PTR(-EBADF);
-	ret = vhost_blk_bdev_check(file);
-	if (ret)
-		goto put_file;
-
+	/* A zoned device would reject the guest's random writes. */
+	if (bdev_is_zoned(I_BDEV(file->f_mapping->host)))
+		return ERR_PTR(-EOPNOTSUPP);
 	bdev = kzalloc(sizeof(*bdev), GFP_KERNEL_ACCOUNT);
-	if (!bdev) {
-		ret = -ENOMEM;
-		goto put_file;
-	}
-	bdev->file = file;
+	if (!bdev)
+		return ERR_PTR(-ENOMEM);
 	bdev->bdev = I_BDEV(file->f_mapping->host);
-	return bdev;
-
-put_file:
-	fput(file);
-	return ERR_PTR(ret);
+	return &bdev->disk;
 }
 
-/**
- * vhost_blk_bdev_put - let go of a block device
- * @bdev: from vhost_blk_bdev_get(); nothing in flight
- */
-void vhost_blk_bdev_put(struct vhost_blk_bdev *bdev)
+static void vhost_blk_bdev_put(struct vhost_blk_disk *disk)
 {
-	fput(bdev->file);
-	kfree(bdev);
+	kfree(to_vhost_blk_bdev(disk));
 }
 
-/**
- * vhost_blk_bdev_attach - write back and drop the device's page cache
- * @bdev: the device
- *
+/*
  * Bios bypass the page cache: what the host has written through it must be on
  * the medium before the guest reads.
- *
- * Context: process; may sleep.
- *
- * Return: 0 or the -errno of the write-back.
  */
-int vhost_blk_bdev_attach(struct vhost_blk_bdev *bdev)
+static int vhost_blk_bdev_attach(struct vhost_blk_disk *disk)
 {
-	int ret = sync_blockdev(bdev->bdev);
+	struct block_device *bdev = to_vhost_blk_bdev(disk)->bdev;
+	int ret = sync_blockdev(bdev);
 
-	invalidate_bdev(bdev->bdev);
+	invalidate_bdev(bdev);
 	return ret;
 }
 
-/**
- * vhost_blk_bdev_detach - drop what the host cached while the guest wrote
- * @bdev: the device; nothing in flight
- *
- * Context: process; may sleep.
- */
-void vhost_blk_bdev_detach(struct vhost_blk_bdev *bdev)
+/* Drop what the host cached while the guest wrote. */
+static void vhost_blk_bdev_detach(struct vhost_blk_disk *disk)
 {
-	invalidate_bdev(bdev->bdev);
+	invalidate_bdev(to_vhost_blk_bdev(disk)->bdev);
 }
 
-/**
- * vhost_blk_bdev_limits - what the device takes right now
- * @bdev:   the device
- * @limits: filled
- *
- * Context: any.
- */
-void vhost_blk_bdev_limits(const struct vhost_blk_bdev *bdev,
-			   struct vhost_blk_limits *limits)
+/* A block device can be resized or made read-only while it is attached. */
+static void vhost_blk_bdev_limits(const struct vhost_blk_disk *disk,
+				  struct vhost_blk_limits *limits)
 {
-	limits->capacity_sectors = bdev_nr_sectors(bdev->bdev);
-	limits->lbs_bytes = bdev_logical_block_size(bdev->bdev);
-	limits->read_only = !(bdev->file->f_mode & FMODE_WRITE) ||
-			    bdev_read_only(bdev->bdev);
+	struct block_device *bdev = to_vhost_blk_bdev(disk)->bdev;
+
+	limits->capacity_sectors = bdev_nr_sectors(bdev);
+	limits->lbs_bytes = bdev_logical_block_size(bdev);
+	limits->read_only = !(disk->file->f_mode & FMODE_WRITE) || bdev_read_only(bdev);
 }
 
-/**
- * vhost_blk_bdev_query - describe the device as virtio-blk
- * @bdev:  the device
- * @query: features is narrowed to this device, config filled (5.2.4)
- *
- * Context: process.
- */
-void vhost_blk_bdev_query(const struct vhost_blk_bdev *bdev,
-			  struct vhost_blk_query *query)
+static void vhost_blk_bdev_geometry(const struct vhost_blk_disk *disk,
+				    struct vhost_blk_geometry *geometry)
 {
-	struct virtio_blk_config *config = (struct virtio_blk_config *)query->config;
-	struct vhost_blk_limits limits;
-	unsigned int lbs;
-	int alignment;
+	struct block_device *bdev = to_vhost_blk_bdev(disk)->bdev;
+	u32 max = VHOST_BLK_RANGE_SECTORS_MAX;
 
-	BUILD_BUG_ON(sizeof(*config) > sizeof(query->config));
-	memset(query->config, 0, sizeof(query->config));
-	vhost_blk_bdev_limits(bdev, &limits);
-	if (!limits.read_only)
-		query->features &= ~BIT_ULL(VIRTIO_BLK_F_RO);
-
-	lbs = limits.lbs_bytes;
-	alignment = max(bdev_alignment_offset(bdev->bdev), 0);
-	config->capacity = __cpu_to_virtio64(true, limits.capacity_sectors);
-	config->size_max = __cpu_to_virtio32(true, VHOST_BLK_SIZE_MAX);
-	config->seg_max = __cpu_to_virtio32(true, VHOST_BLK_SEG_MAX);
-	config->blk_size = __cpu_to_virtio32(true, lbs);
-	config->physical_block_exp = ilog2(bdev_physical_block_size(bdev->bdev) / lbs);
-	config->alignment_offset = alignment / lbs;
-	config->min_io_size = __cpu_to_virtio16(true, min_t(u32, U16_MAX,
-							    bdev_io_min(bdev->bdev) / lbs));
-	config->opt_io_size = __cpu_to_virtio32(true, bdev_io_opt(bdev->bdev) / lbs);
-	config->wce = bdev_write_cache(bdev->bdev);
-	config->num_queues = __cpu_to_virtio16(true, VHOST_BLK_MAX_VQS);
+	geometry->pbs_bytes = bdev_physical_block_size(bdev);
+	geometry->alignment_bytes = max(bdev_alignment_offset(bdev), 0);
+	geometry->io_min_bytes = bdev_io_min(bdev);
+	geometry->io_opt_bytes = bdev_io_opt(bdev);
+	geometry->write_cache = bdev_write_cache(bdev);
+	geometry->discard_sectors = min(bdev_max_discard_sectors(bdev), max);
+	geometry->discard_granularity_sectors = bdev_discard_granularity(bdev) >> SECTOR_SHIFT;
+	geometry->secure_erase_sectors = min(bdev_max_secure_erase_sectors(bdev), max);
+	geometry->write_zeroes_sectors = min(bdev_write_zeroes_sectors(bdev), max);
+	geometry->write_zeroes_unmap = geometry->write_zeroes_sectors;
+	if (!geometry->write_zeroes_sectors)
+		geometry->write_zeroes_sectors = VHOST_BLK_ZEROES_SECTORS;
 }
 
-int __init vhost_blk_bdev_init(void)
-{
-	return bioset_init(&vhost_blk_bio_set, VHOST_BLK_WINDOW_BIOS,
-			   offsetof(struct vhost_blk_bio, bio), BIOSET_NEED_BVECS);
-}
-
-void vhost_blk_bdev_exit(void)
-{
-	bioset_exit(&vhost_blk_bio_set);
-}
+const struct vhost_blk_disk_ops vhost_blk_bdev_ops = {
+	.slot_bytes	= sizeof(struct vhost_blk_bdev_req),
+	.execute	= {
+		[VHOST_BLK_EXEC_RW]	= vhost_blk_bdev_execute_rw,
+		[VHOST_BLK_EXEC_FLUSH]	= vhost_blk_bdev_execute_flush,
+		[VHOST_BLK_EXEC_RANGES]	= vhost_blk_bdev_execute_ranges,
+		[VHOST_BLK_EXEC_GET_ID]	= vhost_blk_execute_get_id,
+	},
+	.reap		= vhost_blk_bdev_reap,
+	.get		= vhost_blk_bdev_get,
+	.attach		= vhost_blk_bdev_attach,
+	.detach		= vhost_blk_bdev_detach,
+	.put		= vhost_blk_bdev_put,
+	.limits		= vhost_blk_bdev_limits,
+	.geometry	= vhost_blk_bdev_geometry,
+};

@@ -47,4 +47,14 @@ static inline long vhost_blk_worker_ioctl(struct vhost_dev *dev, unsigned int cm
 #endif
 }
 
+/* Begin to translate addresses; older cores took a flag that they did not look at. */
+static inline int vhost_blk_iotlb_init(struct vhost_dev *dev)
+{
+#ifdef HAVE_VHOST_IOTLB_FLAG
+	return vhost_init_device_iotlb(dev, true);
+#else
+	return vhost_init_device_iotlb(dev);
+#endif
+}
+
 #endif /* _VHOST_BLK_COMPAT_H */

@@ -16,6 +16,8 @@
 #include "blk-req.c"
 
 #define FEATURES	BIT_ULL(VIRTIO_BLK_F_FLUSH)
+#define RANGE_FEATURES	(BIT_ULL(VIRTIO_BLK_F_DISCARD) | BIT_ULL(VIRTIO_BLK_F_WRITE_ZEROES) | \
+			 BIT_ULL(VIRTIO_BLK_F_SECURE_ERASE))
 #define CAPACITY	2048	/* sectors */
 #define PIECES		20
 #define BUFFER_BYTES	SZ_64K
@@ -26,15 +28,7 @@
 static struct mm_struct *kunit_mm;
 static unsigned long kunit_buffer;
 
-/* What the parser calls. Whatever runs here was accepted. */
-void vhost_blk_execute_rw(struct vhost_blk_req *req)
-{
-}
-
-void vhost_blk_execute_flush(struct vhost_blk_req *req)
-{
-}
-
+/* What the parser calls. */
 void vhost_blk_req_done(struct vhost_blk_req *req)
 {
 }
@@ -177,15 +171,9 @@ static unsigned int pieces_lay(const u32 *lens, struct iovec *iov, unsigned long
 	return nr;
 }
 
-static int header_put(const struct parse_case *c, const struct iovec *iov, unsigned int nr)
+/* Write @left bytes over the pieces, one after the other. */
+static int pieces_put(const struct iovec *iov, unsigned int nr, const void *from, size_t left)
 {
-	struct virtio_blk_outhdr hdr = {
-		.type = __cpu_to_virtio32(!c->big_endian, c->type),
-		.sector = __cpu_to_virtio64(!c->big_endian, c->sector),
-	};
-	const u8 *from = (const u8 *)&hdr;
-	size_t left = sizeof(hdr);
-
 	for (; nr && left; nr--, iov++) {
 		size_t len = min(left, iov->iov_len);
 
@@ -195,6 +183,16 @@ static int header_put(const struct parse_case *c, const struct iovec *iov, unsig
 		left -= len;
 	}
 	return 0;
+}
+
+static int header_put(const struct parse_case *c, const struct iovec *iov, unsigned int nr)
+{
+	struct virtio_blk_outhdr hdr = {
+		.type = __cpu_to_virtio32(!c->big_endian, c->type),
+		.sector = __cpu_to_virtio64(!c->big_endian, c->sector),
+	};
+
+	return pieces_put(iov, nr, &hdr, sizeof(hdr));
 }
 
 static void parse_test(struct kunit *test)
@@ -230,6 +228,153 @@ static void parse_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, req.data_bytes, c->data_bytes);
 	KUNIT_EXPECT_EQ(test, req.sector, c->sector);
 	KUNIT_EXPECT_EQ(test, vhost_blk_iov_bytes(req.iov, req.nr_iov), c->data_bytes);
+}
+
+/**
+ * struct range_case - a request with ranges and what has to come of it
+ * @name:       shown
+ * @out:        as of struct parse_case, ranges follow the header
+ * @type:       header
+ * @status:     expected
+ * @range:      the first ones; the others name no sectors
+ * @lbs:        logical block size; 0: 512
+ * @read_only:  the backend is
+ * @big_endian: the header is in big endian, which means nothing to the ranges
+ */
+struct range_case {
+	const char *name;
+	u32 out[PIECES];
+	u32 type;
+	u8 status;
+	struct vhost_blk_range range[3];
+	u32 lbs;
+	bool read_only;
+	bool big_endian;
+};
+
+#define DISCARD_T	VIRTIO_BLK_T_DISCARD
+#define ZEROES_T	VIRTIO_BLK_T_WRITE_ZEROES
+#define ERASE_T		VIRTIO_BLK_T_SECURE_ERASE
+#define UNMAP		VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+
+static const struct range_case range_cases[] = {
+	{ "discard", { 16, 16 }, DISCARD_T, OK, { { 8, 16 } } },
+	{ "write zeroes", { 16, 16 }, ZEROES_T, OK, { { 8, 16 } } },
+	{ "write zeroes, unmap", { 16, 16 }, ZEROES_T, OK, { { 8, 16, UNMAP } } },
+	{ "secure erase", { 16, 16 }, ERASE_T, OK, { { 8, 16 } } },
+	{ "header and range in one", { 32 }, DISCARD_T, OK, { { 1, 2 } } },
+	{ "3 ranges in odd pieces", { 7, 10, 14, 1, 32 }, ZEROES_T, OK,
+	  { { 1, 2 }, { 3, 4, UNMAP }, { 5, 6 } } },
+	{ "empty pieces", { 16, EMPTY, 8, EMPTY, 8, EMPTY }, DISCARD_T, OK, { { 8, 16 } } },
+	{ "64 ranges", { 16, 1024 }, DISCARD_T, OK, { { 8, 16 }, { 100, 1 } } },
+	{ "whole medium", { 16, 16 }, DISCARD_T, OK, { { 0, CAPACITY } } },
+	{ "last sector", { 16, 16 }, ZEROES_T, OK, { { CAPACITY - 1, 1 } } },
+	{ "no sectors", { 16, 16 }, DISCARD_T, OK, { { 8, 0 } } },
+	{ "no sectors at the end", { 16, 16 }, DISCARD_T, OK, { { CAPACITY, 0 } } },
+	{ "4096-byte blocks", { 16, 16 }, ZEROES_T, OK, { { 8, 16 } }, .lbs = 4096 },
+	{ "big endian header", { 16, 16 }, DISCARD_T, OK, { { 8, 16 } }, .big_endian = true },
+
+	/* Payload. */
+	{ "no ranges", { 16 }, DISCARD_T, IOERR },
+	{ "15 bytes", { 16, 15 }, DISCARD_T, IOERR },
+	{ "17 bytes", { 16, 17 }, ZEROES_T, IOERR },
+	{ "65 ranges", { 16, 1040 }, DISCARD_T, IOERR },
+	{ "2^28 ranges", { 16, 0x80000000, 0x80000000 }, DISCARD_T, IOERR },
+	{ "range unmapped", { 16, UNMAPPED }, DISCARD_T, IOERR },
+	{ "second range unmapped", { 32, UNMAPPED }, ZEROES_T, IOERR, { { 8, 16 } } },
+
+	/* Flags, of any of the ranges. */
+	{ "discard, unmap", { 16, 16 }, DISCARD_T, UNSUPP, { { 8, 16, UNMAP } } },
+	{ "secure erase, unmap", { 16, 16 }, ERASE_T, UNSUPP, { { 8, 16, UNMAP } } },
+	{ "reserved flag", { 16, 16 }, ZEROES_T, UNSUPP, { { 8, 16, 2 } } },
+	{ "reserved flag and unmap", { 16, 16 }, ZEROES_T, UNSUPP, { { 8, 16, 3 } } },
+	{ "high flag of the last", { 16, 48 }, DISCARD_T, UNSUPP,
+	  { { 1, 1 }, { 2, 1 }, { 3, 1, 0x80000000 } } },
+
+	/* Sectors, of any of the ranges. */
+	{ "beyond the end", { 16, 16 }, DISCARD_T, IOERR, { { CAPACITY, 1 } } },
+	{ "over the end", { 16, 16 }, ZEROES_T, IOERR, { { CAPACITY - 1, 2 } } },
+	{ "2^32 - 1 sectors", { 16, 16 }, DISCARD_T, IOERR, { { 0, U32_MAX } } },
+	{ "sector 2^64 - 1", { 16, 16 }, DISCARD_T, IOERR, { { U64_MAX, 1 } } },
+	{ "sum wraps", { 16, 16 }, DISCARD_T, IOERR, { { U64_MAX - 1, 4 } } },
+	{ "sector * 512 wraps", { 16, 16 }, DISCARD_T, IOERR, { { 1ULL << 55, 8 } } },
+	{ "no sectors, beyond the end", { 16, 16 }, DISCARD_T, IOERR, { { CAPACITY + 1, 0 } } },
+	{ "second of two", { 16, 32 }, ZEROES_T, IOERR, { { 8, 16 }, { CAPACITY, 1 } } },
+	{ "last of three", { 16, 48 }, DISCARD_T, IOERR,
+	  { { 8, 16 }, { 9, 9 }, { 0, CAPACITY + 1 } } },
+	{ "from inside a block", { 16, 16 }, DISCARD_T, IOERR, { { 4, 8 } }, .lbs = 4096 },
+	{ "half a block", { 16, 16 }, ZEROES_T, IOERR, { { 8, 4 } }, .lbs = 4096 },
+
+	{ "read-only", { 16, 16 }, DISCARD_T, IOERR, { { 8, 16 } }, .read_only = true },
+};
+
+static void range_case_desc(const struct range_case *c, char *desc)
+{
+	strscpy(desc, c->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(range, range_cases, range_case_desc);
+
+/* Header, ranges, and ranges that name nothing up to the end of the buffer. */
+static int range_case_put(const struct range_case *c, const struct iovec *iov, unsigned int nr)
+{
+	static struct {
+		struct virtio_blk_outhdr hdr;
+		struct virtio_blk_discard_write_zeroes range[128];
+	} wire;
+	unsigned int i;
+
+	memset(&wire, 0, sizeof(wire));
+	wire.hdr.type = __cpu_to_virtio32(!c->big_endian, c->type);
+	wire.hdr.sector = __cpu_to_virtio64(!c->big_endian, U64_MAX);
+	for (i = 0; i < ARRAY_SIZE(c->range); i++) {
+		wire.range[i].sector = cpu_to_le64(c->range[i].sector);
+		wire.range[i].num_sectors = cpu_to_le32(c->range[i].nr_sectors);
+		wire.range[i].flags = cpu_to_le32(c->range[i].flags);
+	}
+	for (i = 0; i < nr; i++)	/* up to what is not mapped */
+		if (iov[i].iov_base == (void __user *)(kunit_buffer + BUFFER_BYTES))
+			break;
+	return pieces_put(iov, i, &wire, sizeof(wire));
+}
+
+static void range_test(struct kunit *test)
+{
+	const struct range_case *c = test->param_value;
+	struct vhost_blk_disk disk = {};
+	struct vhost_blk_queue queue = {
+		.features = RANGE_FEATURES,
+		.little_endian = !c->big_endian,
+		.limits = {
+			.capacity_sectors = CAPACITY,
+			.lbs_bytes = c->lbs ? c->lbs : 512,
+			.read_only = c->read_only,
+		},
+		.disk = &disk,
+	};
+	struct vhost_blk_req req = { .queue = &queue };
+	static const u32 in[PIECES] = { 1 };
+	unsigned long addr = kunit_buffer;
+	struct iovec iov[2 * PIECES];
+	unsigned int nr_out, nr_in, i;
+
+	nr_out = pieces_lay(c->out, iov, &addr);
+	nr_in = pieces_lay(in, iov + nr_out, &addr);
+	KUNIT_ASSERT_EQ(test, range_case_put(c, iov, nr_out), 0);
+	KUNIT_EXPECT_EQ(test, vhost_blk_req_parse(&req, iov, nr_out, nr_in), c->status);
+	for (i = 0; c->status == VIRTIO_BLK_S_OK && i < req.nr_ranges; i++) {
+		struct vhost_blk_range none = {};
+		const struct vhost_blk_range *want = i < ARRAY_SIZE(c->range) ? &c->range[i] : &none;
+
+		KUNIT_EXPECT_EQ(test, req.ranges[i].sector, want->sector);
+		KUNIT_EXPECT_EQ(test, req.ranges[i].nr_sectors, want->nr_sectors);
+		KUNIT_EXPECT_EQ(test, req.ranges[i].flags, want->flags);
+	}
+	if (c->status == VIRTIO_BLK_S_OK)
+		KUNIT_EXPECT_EQ(test, req.nr_ranges * 16, req.data_bytes);
+	if (req.ranges)
+		vhost_blk_req_ranges_free(&req);
+	KUNIT_EXPECT_EQ(test, atomic_read(&disk.copies), 0);
 }
 
 /* The status byte and used.len, also where it cannot be written. */
@@ -288,6 +433,7 @@ static void case_exit(struct kunit *test)
 
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(parse_test, parse_gen_params),
+	KUNIT_CASE_PARAM(range_test, range_gen_params),
 	KUNIT_CASE(status_test),
 	{}
 };

@@ -7,6 +7,7 @@
  * Section numbers are those of the virtio 1.2 specification.
  */
 #include <linux/kernel.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/virtio_byteorder.h>
@@ -17,7 +18,13 @@
 /* Legacy drivers may set this bit in the type (5.2.3.1); it asks for nothing. */
 #define VHOST_BLK_T_BARRIER	0x80000000U
 
-static void vhost_blk_execute_get_id(struct vhost_blk_req *req)
+/**
+ * vhost_blk_execute_get_id - answer VIRTIO_BLK_T_GET_ID; the same for all disks
+ * @req: a checked request
+ *
+ * Context: the queue's worker with the owner's mm, vq.mutex held; may fault.
+ */
+void vhost_blk_execute_get_id(struct vhost_blk_req *req)
 {
 	struct vhost_blk_queue *queue = req->queue;
 	size_t len = min_t(u64, req->data_bytes, sizeof(queue->serial));
@@ -35,29 +42,58 @@ static void vhost_blk_execute_get_id(struct vhost_blk_req *req)
 static const struct vhost_blk_op vhost_blk_ops[] = {
 	{
 		.type		= VIRTIO_BLK_T_IN,
-		.execute	= vhost_blk_execute_rw,
+		.stat		= VHOST_BLK_STAT(read),
+		.exec		= VHOST_BLK_EXEC_RW,
 		.feature	= -1,
 		.payload	= VHOST_BLK_PAYLOAD_IN,
 		.length		= VHOST_BLK_LENGTH_BLOCKS,
 	}, {
 		.type		= VIRTIO_BLK_T_OUT,
-		.execute	= vhost_blk_execute_rw,
+		.stat		= VHOST_BLK_STAT(write),
+		.exec		= VHOST_BLK_EXEC_RW,
 		.feature	= -1,
 		.payload	= VHOST_BLK_PAYLOAD_OUT,
 		.length		= VHOST_BLK_LENGTH_BLOCKS,
 		.writes		= true,
 	}, {
 		.type		= VIRTIO_BLK_T_FLUSH,
-		.execute	= vhost_blk_execute_flush,
+		.stat		= VHOST_BLK_STAT(flush),
+		.exec		= VHOST_BLK_EXEC_FLUSH,
 		.feature	= VIRTIO_BLK_F_FLUSH,
 		.payload	= VHOST_BLK_PAYLOAD_NONE,
 		.length		= VHOST_BLK_LENGTH_ANY,
 	}, {
 		.type		= VIRTIO_BLK_T_GET_ID,
-		.execute	= vhost_blk_execute_get_id,
+		.stat		= VHOST_BLK_STAT(other),
+		.exec		= VHOST_BLK_EXEC_GET_ID,
 		.feature	= -1,
 		.payload	= VHOST_BLK_PAYLOAD_IN,
 		.length		= VHOST_BLK_LENGTH_ANY,
+	}, {
+		.type		= VIRTIO_BLK_T_DISCARD,
+		.stat		= VHOST_BLK_STAT(discard),
+		.exec		= VHOST_BLK_EXEC_RANGES,
+		.feature	= VIRTIO_BLK_F_DISCARD,
+		.payload	= VHOST_BLK_PAYLOAD_OUT,
+		.length		= VHOST_BLK_LENGTH_RANGES,
+		.writes		= true,
+	}, {
+		.type		= VIRTIO_BLK_T_WRITE_ZEROES,
+		.stat		= VHOST_BLK_STAT(write_zeroes),
+		.exec		= VHOST_BLK_EXEC_RANGES,
+		.feature	= VIRTIO_BLK_F_WRITE_ZEROES,
+		.payload	= VHOST_BLK_PAYLOAD_OUT,
+		.length		= VHOST_BLK_LENGTH_RANGES,
+		.flags		= VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+		.writes		= true,
+	}, {
+		.type		= VIRTIO_BLK_T_SECURE_ERASE,
+		.stat		= VHOST_BLK_STAT(discard),
+		.exec		= VHOST_BLK_EXEC_RANGES,
+		.feature	= VIRTIO_BLK_F_SECURE_ERASE,
+		.payload	= VHOST_BLK_PAYLOAD_OUT,
+		.length		= VHOST_BLK_LENGTH_RANGES,
+		.writes		= true,
 	},
 };
 
@@ -93,15 +129,11 @@ static u8 __user *vhost_blk_iov_pop_status(struct iovec *iov, unsigned int nr)
 }
 
 /*
- * Take the header off the front of the device-readable pieces; the driver may
- * lay it over any number of them (VIRTIO_F_ANY_LAYOUT, 2.7.4).
+ * Take @left bytes off the front of the device-readable pieces; the driver may
+ * lay them over any number of these (VIRTIO_F_ANY_LAYOUT, 2.7.4).
  */
-static int vhost_blk_iov_pop_header(struct iovec *iov, unsigned int nr,
-				    struct virtio_blk_outhdr *hdr)
+static int vhost_blk_iov_pop(struct iovec *iov, unsigned int nr, void *to, size_t left)
 {
-	u8 *to = (u8 *)hdr;
-	size_t left = sizeof(*hdr);
-
 	for (; nr && left; nr--, iov++) {
 		size_t len = min(left, iov->iov_len);
 
@@ -115,21 +147,98 @@ static int vhost_blk_iov_pop_header(struct iovec *iov, unsigned int nr,
 	return left ? -EINVAL : 0;
 }
 
-/* Whole blocks, inside the medium; no sum here can wrap. */
-static bool vhost_blk_range_ok(const struct vhost_blk_req *req)
+/* Whole logical blocks inside the medium; no sum here can wrap. */
+static bool vhost_blk_sectors_ok(const struct vhost_blk_limits *limits, u64 sector,
+				 u64 nr_sectors)
 {
-	const struct vhost_blk_limits *limits = &req->queue->limits;
-	u64 sectors = req->data_bytes >> VHOST_BLK_SECTOR_SHIFT;
+	if ((sector | nr_sectors) & ((limits->lbs_bytes >> VHOST_BLK_SECTOR_SHIFT) - 1))
+		return false;
+	return nr_sectors <= limits->capacity_sectors &&
+	       sector <= limits->capacity_sectors - nr_sectors;
+}
 
+static bool vhost_blk_blocks_ok(const struct vhost_blk_req *req)
+{
 	/* used.len is 32 bits wide and counts the status byte as well */
 	if (!req->data_bytes || req->data_bytes >= U32_MAX)
 		return false;
-	if (req->data_bytes & (limits->lbs_bytes - 1))
+	if (req->data_bytes & ((1U << VHOST_BLK_SECTOR_SHIFT) - 1))
 		return false;
-	if (req->sector & ((limits->lbs_bytes >> VHOST_BLK_SECTOR_SHIFT) - 1))
-		return false;
-	return sectors <= limits->capacity_sectors &&
-	       req->sector <= limits->capacity_sectors - sectors;
+	return vhost_blk_sectors_ok(&req->queue->limits, req->sector,
+				    req->data_bytes >> VHOST_BLK_SECTOR_SHIFT);
+}
+
+/* ---- ranges of DISCARD, WRITE_ZEROES and SECURE_ERASE ---- */
+
+/**
+ * vhost_blk_req_ranges_free - forget the ranges of a request, if it has some
+ * @req: a request that has ended
+ *
+ * Context: the queue's worker, vq.mutex held.
+ */
+void vhost_blk_req_ranges_free(struct vhost_blk_req *req)
+{
+	if (req->ranges != &req->range) {
+		kfree(req->ranges);
+		atomic_dec(&req->queue->disk->copies);
+	}
+	req->ranges = NULL;
+}
+
+static int vhost_blk_ranges_alloc(struct vhost_blk_req *req)
+{
+	if (req->nr_ranges == 1) {
+		req->ranges = &req->range;
+		return 0;
+	}
+	req->ranges = kmalloc_array(req->nr_ranges, sizeof(*req->ranges),
+				    GFP_KERNEL | __GFP_NOWARN);
+	if (!req->ranges)
+		return -ENOMEM;
+	atomic_inc(&req->queue->disk->copies);
+	return 0;
+}
+
+/* Little endian for legacy drivers too (5.2.6.1). */
+static u8 vhost_blk_range_pop(struct vhost_blk_req *req, struct iovec *iov,
+			      unsigned int nr, struct vhost_blk_range *range)
+{
+	struct virtio_blk_discard_write_zeroes wire;
+
+	if (vhost_blk_iov_pop(iov, nr, &wire, sizeof(wire)))
+		return VIRTIO_BLK_S_IOERR;
+	range->sector = le64_to_cpu(wire.sector);
+	range->nr_sectors = le32_to_cpu(wire.num_sectors);
+	range->flags = le32_to_cpu(wire.flags);
+	/* Reserved flags, and unmapping where it makes no sense (5.2.6.2). */
+	if (range->flags & ~req->op->flags)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (range->nr_sectors > VHOST_BLK_RANGE_SECTORS_MAX ||
+	    !vhost_blk_sectors_ok(&req->queue->limits, range->sector, range->nr_sectors))
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+/* All of them are copied and checked before the first is worked on. */
+static u8 vhost_blk_ranges_pop(struct vhost_blk_req *req, struct iovec *iov,
+			       unsigned int nr)
+{
+	u64 nr_ranges = req->data_bytes / sizeof(struct virtio_blk_discard_write_zeroes);
+	unsigned int i;
+	u8 status;
+
+	if (!nr_ranges || nr_ranges > VHOST_BLK_RANGES_MAX ||
+	    req->data_bytes % sizeof(struct virtio_blk_discard_write_zeroes))
+		return VIRTIO_BLK_S_IOERR;
+	req->nr_ranges = nr_ranges;
+	if (vhost_blk_ranges_alloc(req))
+		return VIRTIO_BLK_S_IOERR;
+	for (i = 0; i < nr_ranges; i++) {
+		status = vhost_blk_range_pop(req, iov, nr, &req->ranges[i]);
+		if (status != VIRTIO_BLK_S_OK)
+			return status;
+	}
+	return VIRTIO_BLK_S_OK;
 }
 
 /*
@@ -149,7 +258,7 @@ static u8 vhost_blk_req_check(const struct vhost_blk_req *req, u64 in_bytes,
 		return VIRTIO_BLK_S_IOERR;
 	if (out_bytes && op->payload != VHOST_BLK_PAYLOAD_OUT)
 		return VIRTIO_BLK_S_IOERR;
-	if (op->length == VHOST_BLK_LENGTH_BLOCKS && !vhost_blk_range_ok(req))
+	if (op->length == VHOST_BLK_LENGTH_BLOCKS && !vhost_blk_blocks_ok(req))
 		return VIRTIO_BLK_S_IOERR;
 	return VIRTIO_BLK_S_OK;
 }
@@ -164,8 +273,8 @@ static u8 vhost_blk_req_check(const struct vhost_blk_req *req, u64 in_bytes,
  *
  * Context: the queue's worker with the owner's mm, vq.mutex held; may fault.
  *
- * Return: VIRTIO_BLK_S_OK if req->op->execute() may be called, else the status
- * to end the request with.
+ * Return: VIRTIO_BLK_S_OK if the disk may execute the request, else the status
+ * to end it with.
  */
 u8 vhost_blk_req_parse(struct vhost_blk_req *req, struct iovec *iov,
 		       unsigned int nr_out, unsigned int nr_in)
@@ -174,9 +283,10 @@ u8 vhost_blk_req_parse(struct vhost_blk_req *req, struct iovec *iov,
 	struct virtio_blk_outhdr hdr;
 	u64 in_bytes, out_bytes;
 	u32 type;
+	u8 status;
 
 	req->status_addr = vhost_blk_iov_pop_status(iov + nr_out, nr_in);
-	if (!req->status_addr || vhost_blk_iov_pop_header(iov, nr_out, &hdr))
+	if (!req->status_addr || vhost_blk_iov_pop(iov, nr_out, &hdr, sizeof(hdr)))
 		return VIRTIO_BLK_S_IOERR;
 
 	type = __virtio32_to_cpu(le, hdr.type) & ~VHOST_BLK_T_BARRIER;
@@ -196,7 +306,10 @@ u8 vhost_blk_req_parse(struct vhost_blk_req *req, struct iovec *iov,
 		req->nr_iov = nr_out;
 		req->data_bytes = out_bytes;
 	}
-	return vhost_blk_req_check(req, in_bytes, out_bytes);
+	status = vhost_blk_req_check(req, in_bytes, out_bytes);
+	if (status == VIRTIO_BLK_S_OK && req->op->length == VHOST_BLK_LENGTH_RANGES)
+		status = vhost_blk_ranges_pop(req, iov, nr_out);
+	return status;
 }
 
 /**

@@ -3,35 +3,23 @@
  * vhost_blk: in-kernel virtio-blk backend.
  *
  * This file is the control side: the character device and its ioctls, attach
- * and drain, and the two loops that run on the device's worker, one that
- * fetches requests from a vring and one that returns them.
+ * and drain.
  */
-#include <linux/blkdev.h>
-#include <linux/kthread.h>
+#include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/vhost.h>
-#include <linux/wait.h>
-#include <linux/workqueue.h>
-#include <uapi/linux/virtio_blk.h>
 
-#include "vhost.h"
-#include "blk.h"
+#include "blk-vq.h"
 #include "blk-compat.h"
+#include "blk-trace.h"
 
-/*
- * One pass over a vring ends after this many requests or bytes, so that the
- * other vrings of the worker get their turn.
- */
-#define VHOST_BLK_PASS_REQS	256
-#define VHOST_BLK_PASS_BYTES	SZ_8M
-
-/* Offered only where code implements it: no VHOST_F_LOG_ALL, no ACCESS_PLATFORM. */
 #define VHOST_BLK_FEATURES (BIT_ULL(VIRTIO_F_VERSION_1) |		\
 			    BIT_ULL(VIRTIO_F_ANY_LAYOUT) |		\
 			    BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) |		\
+			    BIT_ULL(VIRTIO_F_ACCESS_PLATFORM) |		\
+			    BIT_ULL(VHOST_F_LOG_ALL) |			\
 			    BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) |	\
 			    BIT_ULL(VIRTIO_RING_F_EVENT_IDX) |		\
 			    BIT_ULL(VIRTIO_BLK_F_SIZE_MAX) |		\
@@ -40,319 +28,70 @@
 			    BIT_ULL(VIRTIO_BLK_F_BLK_SIZE) |		\
 			    BIT_ULL(VIRTIO_BLK_F_FLUSH) |		\
 			    BIT_ULL(VIRTIO_BLK_F_TOPOLOGY) |		\
-			    BIT_ULL(VIRTIO_BLK_F_MQ))
+			    BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE) |		\
+			    BIT_ULL(VIRTIO_BLK_F_MQ) |			\
+			    BIT_ULL(VIRTIO_BLK_F_DISCARD) |		\
+			    BIT_ULL(VIRTIO_BLK_F_WRITE_ZEROES) |	\
+			    BIT_ULL(VIRTIO_BLK_F_SECURE_ERASE))
 
-/**
- * struct vhost_blk_vq - one vring of a device
- * @vq:        vhost core's part; first
- * @queue:     what requests have to know of it
- * @slots:     one per vring entry, indexed by head; only while attached
- * @inflight:  slots in use
- * @in_pass:   the worker is in a pass over this vring and reaps at its end
- * @stalled:   a pass ended because the backend was full; the next reap goes on
- * @done:      requests to reap
- * @done_work: reaps them on the worker
- * @orphan_work: reaps them when the worker is gone
- */
-struct vhost_blk_vq {
-	struct vhost_virtqueue vq;
-	struct vhost_blk_queue queue;
-	void *slots;
-	unsigned int inflight;
-	bool in_pass;
-	bool stalled;
-	struct llist_head done;
-	struct vhost_work done_work;
-	struct work_struct orphan_work;
-};
-
-/**
- * struct vhost_blk - one open /dev/vhost-blk
- * @dev:        vhost core's part
- * @bdev:       the backend; NULL while detached
- * @drain_wait: woken when a vring has nothing in flight any more
- * @vqs:        for vhost core
- * @bvqs:       the vrings
- */
-struct vhost_blk {
-	struct vhost_dev dev;
-	struct vhost_blk_bdev *bdev;
-	wait_queue_head_t drain_wait;
-	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_VQS];
-	struct vhost_blk_vq bvqs[VHOST_BLK_MAX_VQS];
-};
-
-static struct vhost_blk *to_vhost_blk(struct vhost_blk_vq *bvq)
-{
-	return container_of(bvq->vq.dev, struct vhost_blk, dev);
-}
-
-/* ---- one request ---- */
-
-static struct vhost_blk_req *vhost_blk_slot(struct vhost_blk_vq *bvq, unsigned int head)
-{
-	return bvq->slots + head * vhost_blk_bdev_slot_bytes;
-}
-
-/* The slot of a head that was just fetched; NULL if the guest reused a live one. */
-static struct vhost_blk_req *vhost_blk_req_get(struct vhost_blk_vq *bvq, unsigned int head)
-{
-	struct vhost_blk_req *req;
-
-	head = array_index_nospec(head, bvq->vq.num);
-	req = vhost_blk_slot(bvq, head);
-	if (unlikely(req->busy))
-		return NULL;
-	req->busy = true;
-	req->head = head;
-	req->queue = &bvq->queue;
-	req->op = NULL;
-	req->in_bytes = 0;
-	req->data_bytes = 0;
-	bvq->inflight++;
-	return req;
-}
-
-static void vhost_blk_req_put(struct vhost_blk_vq *bvq, struct vhost_blk_req *req)
-{
-	req->busy = false;
-	WRITE_ONCE(bvq->inflight, bvq->inflight - 1);
-}
-
-/**
- * vhost_blk_req_done - give a request to its queue for reaping
- * @req: a request with nothing in flight
- *
- * Context: any, also hard interrupt.
- */
-void vhost_blk_req_done(struct vhost_blk_req *req)
-{
-	struct vhost_blk_vq *bvq = container_of(req->queue, struct vhost_blk_vq, queue);
-
-	/*
-	 * llist_add() is a full barrier: either this sees the end of the pass,
-	 * or the reap at its end sees the request. Both is harmless.
-	 */
-	if (!llist_add(&req->done, &bvq->done) || READ_ONCE(bvq->in_pass))
-		return;
-	if (!vhost_blk_work_queue(&bvq->vq, &bvq->done_work))
-		queue_work(system_unbound_wq, &bvq->orphan_work);
-}
-
-/* Start what the guest asked for. Return: payload bytes, for the pass's weight. */
-static u64 vhost_blk_req_start(struct vhost_blk_vq *bvq, unsigned int head,
-			       unsigned int nr_out, unsigned int nr_in)
-{
-	struct vhost_virtqueue *vq = &bvq->vq;
-	struct vhost_blk_req *req = vhost_blk_req_get(bvq, head);
-	u64 bytes;
-	u8 status;
-
-	if (unlikely(!req)) {
-		vq_err(vq, "head %u published while it is in flight\n", head);
-		vhost_add_used_and_signal(vq->dev, vq, head, 0);
-		return 0;
-	}
-	status = vhost_blk_req_parse(req, vq->iov, nr_out, nr_in);
-	if (unlikely(!req->status_addr))
-		vq_err(vq, "head %u has no room for the status byte\n", head);
-	bytes = req->data_bytes;
-	if (likely(status == VIRTIO_BLK_S_OK))
-		req->op->execute(req);
-	else
-		vhost_blk_req_end(req, status);
-	return bytes;
-}
-
-/* ---- the loops ---- */
-
-/*
- * Return requests to the guest: status bytes, then one used ring update and
- * one signal for all of them.
- */
-static void vhost_blk_reap(struct vhost_blk_vq *bvq)
-{
-	struct vhost_virtqueue *vq = &bvq->vq;
-	struct vhost_blk_req *req, *next;
-	struct llist_node *list;
-	unsigned int nr = 0;
-
-	lockdep_assert_held(&vq->mutex);
-
-	list = llist_reverse_order(llist_del_all(&bvq->done));
-	llist_for_each_entry_safe(req, next, list, done) {
-		if (!vhost_blk_bdev_reap(req))
-			continue;
-		vq->heads[nr].id = cpu_to_vhost32(vq, req->head);
-		vq->heads[nr].len = cpu_to_vhost32(vq, vhost_blk_req_status_put(req));
-		vhost_blk_req_put(bvq, req);
-		nr++;
-	}
-	if (!nr)
-		return;
-	vhost_blk_add_used_and_signal_n(vq, vq->heads, nr);
-	if (unlikely(bvq->stalled)) {
-		bvq->stalled = false;
-		vhost_poll_queue(&vq->poll);
-	}
-	if (!bvq->inflight)
-		wake_up(&to_vhost_blk(bvq)->drain_wait);
-}
-
-static void vhost_blk_handle_done(struct vhost_work *work)
-{
-	struct vhost_blk_vq *bvq = container_of(work, struct vhost_blk_vq, done_work);
-
-	mutex_lock(&bvq->vq.mutex);
-	vhost_blk_reap(bvq);
-	mutex_unlock(&bvq->vq.mutex);
-}
-
-/*
- * A worker that is a thread of the owner dies with it, while I/O is still in
- * flight. The device keeps the owner's mm until it is cleaned up.
- */
-static void vhost_blk_handle_orphans(struct work_struct *work)
-{
-	struct vhost_blk_vq *bvq = container_of(work, struct vhost_blk_vq, orphan_work);
-	struct mm_struct *mm = bvq->vq.dev->mm;
-
-	kthread_use_mm(mm);
-	vhost_blk_handle_done(&bvq->done_work);
-	kthread_unuse_mm(mm);
-}
-
-/* Fetch and start requests until the vring is empty, broken or has had its share. */
-static void vhost_blk_fetch(struct vhost_blk_vq *bvq)
-{
-	struct vhost_virtqueue *vq = &bvq->vq;
-	unsigned int nr_out, nr_in;
-	int head, nr = 0;
-	u64 bytes = 0;
-
-	do {
-		/* With nothing in flight here, others hold it all: be modest and go on. */
-		if (unlikely(bvq->inflight && vhost_blk_bdev_is_full(bvq->queue.bdev))) {
-			bvq->stalled = true;
-			break;
-		}
-		head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov),
-					 &nr_out, &nr_in, NULL, NULL);
-		/* Broken: vhost core signalled the error eventfd. Wait for a kick. */
-		if (unlikely(head < 0))
-			break;
-		if (head == vq->num) {
-			if (likely(!vhost_enable_notify(vq->dev, vq)))
-				break;
-			vhost_disable_notify(vq->dev, vq);
-			continue;
-		}
-		bytes += vhost_blk_req_start(bvq, head, nr_out, nr_in);
-	} while (!vhost_exceeds_weight(vq, ++nr, min_t(u64, bytes, INT_MAX)));
-}
-
-static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
-{
-	struct vhost_virtqueue *vq = &bvq->vq;
-	struct vhost_blk_bdev *bdev;
-	struct blk_plug plug;
-
-	mutex_lock(&vq->mutex);
-	/* Once stopped, requests in flight still need the queue as it is. */
-	bdev = vhost_vq_get_backend(vq);
-	if (!bdev)
-		goto unlock;
-
-	bvq->queue.bdev = bdev;
-	bvq->queue.features = vq->acked_features;
-	bvq->queue.little_endian = vhost_is_little_endian(vq);
-	vhost_blk_bdev_limits(bdev, &bvq->queue.limits);
-	vhost_disable_notify(vq->dev, vq);
-
-	WRITE_ONCE(bvq->in_pass, true);
-	blk_start_plug(&plug);
-	vhost_blk_fetch(bvq);
-	blk_finish_plug(&plug);
-	WRITE_ONCE(bvq->in_pass, false);
-	/* Pairs with the barrier in vhost_blk_req_done(). */
-	smp_mb();
-	vhost_blk_reap(bvq);
-unlock:
-	mutex_unlock(&vq->mutex);
-}
-
-static void vhost_blk_handle_kick(struct vhost_work *work)
-{
-	struct vhost_virtqueue *vq = container_of(work, struct vhost_virtqueue, poll.work);
-
-	vhost_blk_handle_vq(container_of(vq, struct vhost_blk_vq, vq));
-}
+/* Opens since the module was loaded. */
+static atomic_t vhost_blk_nr_opens;
 
 /* ---- attach and drain ---- */
 
-static bool vhost_blk_vq_is_drained(struct vhost_blk_vq *bvq)
-{
-	return !READ_ONCE(bvq->inflight);
-}
-
 /*
- * Stop all vrings and let the backend go. Returns when every request that was
- * fetched is back in its used ring and nothing refers to the backend.
+ * Fetch no more, and wait until every request that was fetched is back in its
+ * used ring and no work of the device refers to one.
  */
-static void vhost_blk_stop(struct vhost_blk *blk)
+static void vhost_blk_drain(struct vhost_blk *blk)
 {
 	unsigned int i;
 
 	lockdep_assert_held(&blk->dev.mutex);
-	if (!blk->bdev)
-		return;
-
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		struct vhost_virtqueue *vq = &blk->bvqs[i].vq;
-
-		mutex_lock(&vq->mutex);
-		vhost_vq_set_backend(vq, NULL);
-		vhost_poll_stop(&vq->poll);
-		mutex_unlock(&vq->mutex);
-	}
+	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
+		vhost_blk_vq_halt(&blk->bvqs[i]);
 	/* Passes that saw the backend are over after this, so inflight only falls. */
 	vhost_dev_flush(&blk->dev);
 	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
 		wait_event(blk->drain_wait, vhost_blk_vq_is_drained(&blk->bvqs[i]));
+	/* Who added the last request to the list may still be about to queue work. */
+	synchronize_rcu_expedited();
 	/* The reap that ended the last request may still be touching its vring. */
 	vhost_dev_flush(&blk->dev);
-
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		flush_work(&blk->bvqs[i].orphan_work);
-		kvfree(blk->bvqs[i].slots);
-		blk->bvqs[i].slots = NULL;
-		blk->bvqs[i].queue.bdev = NULL;
-	}
-	vhost_blk_bdev_detach(blk->bdev);
-	vhost_blk_bdev_put(blk->bdev);
-	blk->bdev = NULL;
 }
 
-static int vhost_blk_vq_start(struct vhost_blk_vq *bvq, struct vhost_blk_bdev *bdev)
+/* Stop all vrings and let the backend go: nothing refers to it afterwards. */
+static void vhost_blk_stop(struct vhost_blk *blk)
 {
-	struct vhost_virtqueue *vq = &bvq->vq;
-	int ret;
+	struct vhost_virtqueue *vq;
+	unsigned int i;
 
-	lockdep_assert_held(&vq->mutex);
+	lockdep_assert_held(&blk->dev.mutex);
+	if (!blk->disk)
+		return;
 
-	if (!vhost_vq_access_ok(vq))
-		return -EFAULT;
-	if (vq->num > VHOST_BLK_MAX_VQ_SIZE)
-		return -EINVAL;
-	bvq->slots = kvcalloc(vq->num, vhost_blk_bdev_slot_bytes, GFP_KERNEL_ACCOUNT);
-	if (!bvq->slots)
-		return -ENOMEM;
+	vhost_blk_drain(blk);
+	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
+		vq = &blk->bvqs[i].vq;
+		mutex_lock(&vq->mutex);
+		vhost_poll_stop(&vq->poll);
+		mutex_unlock(&vq->mutex);
+		vhost_blk_vq_free(&blk->bvqs[i]);
+	}
+	/* A kick that came before its poll was stopped finds no backend. */
+	vhost_dev_flush(&blk->dev);
+	blk->disk->ops->detach(blk->disk);
+	vhost_blk_disk_put(blk->disk);
+	blk->disk = NULL;
+}
 
-	vhost_vq_set_backend(vq, bdev);
-	ret = vhost_vq_init_access(vq);
-	if (!ret && vq->kick)
-		ret = vhost_poll_start(&vq->poll, vq->kick);
-	return ret;
+/* The device goes away: requests that can go over whole disks end early. */
+static void vhost_blk_abort(struct vhost_blk *blk)
+{
+	lockdep_assert_held(&blk->dev.mutex);
+	if (blk->disk)
+		WRITE_ONCE(blk->disk->abort, true);
+	vhost_blk_stop(blk);
 }
 
 /* Start every vring that has addresses. */
@@ -366,7 +105,7 @@ static int vhost_blk_start(struct vhost_blk *blk)
 
 		mutex_lock(&vq->mutex);
 		if (vq->desc && vq->avail && vq->used) {
-			ret = vhost_blk_vq_start(&blk->bvqs[i], blk->bdev);
+			ret = vhost_blk_vq_start(&blk->bvqs[i], blk->disk);
 			nr_started++;
 		}
 		mutex_unlock(&vq->mutex);
@@ -386,31 +125,49 @@ static void vhost_blk_kick_all(struct vhost_blk *blk)
 			vhost_poll_queue(&blk->bvqs[i].vq.poll);
 }
 
-static int vhost_blk_attach(struct vhost_blk *blk, int fd)
+/* Go on after vhost_blk_drain(), with the same vrings. */
+static void vhost_blk_resume(struct vhost_blk *blk)
 {
-	struct vhost_blk_bdev *bdev;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
+		struct vhost_virtqueue *vq = &blk->bvqs[i].vq;
+
+		mutex_lock(&vq->mutex);
+		if (blk->bvqs[i].slots)
+			vhost_vq_set_backend(vq, blk->disk);
+		mutex_unlock(&vq->mutex);
+	}
+	vhost_blk_kick_all(blk);
+}
+
+static int vhost_blk_attach(struct vhost_blk *blk, int fd, u32 flags)
+{
+	struct vhost_blk_disk *disk;
 	int ret;
 
-	if (blk->bdev)
+	if (blk->disk)
 		return -EBUSY;
-	bdev = vhost_blk_bdev_get(fd);
-	if (IS_ERR(bdev))
-		return PTR_ERR(bdev);
-	ret = vhost_blk_bdev_attach(bdev);
+	disk = vhost_blk_disk_get(fd);
+	if (IS_ERR(disk))
+		return PTR_ERR(disk);
+	disk->no_unmap = flags & VHOST_BLK_BACKEND_NO_UNMAP;
+	ret = disk->ops->attach(disk);
 	if (ret)
-		goto put_bdev;
+		goto put_disk;
 
-	blk->bdev = bdev;
+	blk->disk = disk;
 	ret = vhost_blk_start(blk);
 	if (ret) {
 		vhost_blk_stop(blk);
 		return ret;
 	}
+	trace_vhost_blk_attach(blk->id, disk->file);
 	vhost_blk_kick_all(blk);
 	return 0;
 
-put_bdev:
-	vhost_blk_bdev_put(bdev);
+put_disk:
+	vhost_blk_disk_put(disk);
 	return ret;
 }
 
@@ -424,8 +181,8 @@ put_bdev:
  * Context: process, dev.mutex held; a detach waits for the block device.
  *
  * Return: 0, or -EFAULT; -EINVAL flags, no vring set up, a vring larger than
- * VHOST_BLK_MAX_VQ_SIZE, or an fd that is not open for reading; -EBADF;
- * -ENOTBLK; -EOPNOTSUPP zoned device; -EBUSY attached already; -ENOMEM.
+ * VHOST_BLK_MAX_VQ_SIZE, or an fd that is not open for reading, or for
+ * appending; -EBADF; -ENOTBLK; -EOPNOTSUPP zoned device; -EBUSY attached already; -ENOMEM.
  */
 static long vhost_blk_set_backend(struct vhost_blk *blk, void __user *argp)
 {
@@ -433,10 +190,10 @@ static long vhost_blk_set_backend(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&backend, argp, sizeof(backend)))
 		return -EFAULT;
-	if (backend.flags)
+	if (backend.flags & ~VHOST_BLK_BACKEND_NO_UNMAP)
 		return -EINVAL;
 	if (backend.fd != -1)
-		return vhost_blk_attach(blk, backend.fd);
+		return vhost_blk_attach(blk, backend.fd, backend.flags);
 	vhost_blk_stop(blk);
 	return 0;
 }
@@ -458,25 +215,128 @@ static long vhost_blk_set_serial(struct vhost_blk *blk, void __user *argp)
 	return 0;
 }
 
-static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
+/* Switch the cache mode of all vrings; what is in flight is told at its end. */
+static void vhost_blk_write_through_set(struct vhost_blk *blk, bool on)
 {
-	u64 features;
 	unsigned int i;
 
-	if (copy_from_user(&features, argp, sizeof(features)))
+	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
+		struct vhost_blk_vq *bvq = &blk->bvqs[i];
+
+		mutex_lock(&bvq->vq.mutex);
+		bvq->queue.write_through = on;
+		mutex_unlock(&bvq->vq.mutex);
+	}
+}
+
+/**
+ * vhost_blk_set_wce - VHOST_BLK_SET_WCE
+ * @blk:  the device
+ * @argp: __u32
+ *
+ * Context: process, dev.mutex held; may wait for a flush of the disk.
+ *
+ * Return: 0, or -EFAULT; -EINVAL neither 0 nor 1; the -errno of the flush: the
+ * mode is set, but what was acknowledged before may be lost.
+ */
+static long vhost_blk_set_wce(struct vhost_blk *blk, void __user *argp)
+{
+	u32 wce;
+
+	if (copy_from_user(&wce, argp, sizeof(wce)))
 		return -EFAULT;
-	if (features & ~VHOST_BLK_FEATURES)
-		return -EOPNOTSUPP;
-	/* A ring's layout and byte order are not to change under its requests. */
-	if (blk->bdev && features != blk->bvqs[0].vq.acked_features)
-		return -EBUSY;
+	if (wce > 1)
+		return -EINVAL;
+	vhost_blk_write_through_set(blk, !wce);
+	if (wce || !blk->disk || !(blk->disk->file->f_mode & FMODE_WRITE))
+		return 0;
+	return vfs_fsync(blk->disk->file, 1);
+}
+
+static long vhost_blk_get_stats(struct vhost_blk *blk, void __user *argp)
+{
+	union {
+		struct vhost_blk_stats stats;
+		u64 counters[sizeof(struct vhost_blk_stats) / sizeof(u64)];
+	} sum = {};
+	unsigned int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
+		struct vhost_blk_vq *bvq = &blk->bvqs[i];
+		u64 *counters = (u64 *)bvq->stats;
+
+		mutex_lock(&bvq->vq.mutex);
+		for (j = 0; j < ARRAY_SIZE(sum.counters); j++)
+			sum.counters[j] += counters[j];
+		mutex_unlock(&bvq->vq.mutex);
+	}
+	return copy_to_user(argp, &sum.stats, sizeof(sum.stats)) ? -EFAULT : 0;
+}
+
+static void vhost_blk_features_set(struct vhost_blk *blk, u64 features)
+{
+	unsigned int i;
+
 	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
 		struct vhost_virtqueue *vq = &blk->bvqs[i].vq;
 
 		mutex_lock(&vq->mutex);
 		vq->acked_features = features;
+		/* vhost core goes on to translate once it has begun to. */
+		if (!(features & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM)))
+			vq->iotlb = NULL;
 		mutex_unlock(&vq->mutex);
 	}
+}
+
+/*
+ * What requests in flight will write is not recorded when the log is switched
+ * on: let them end first.
+ */
+static void vhost_blk_features_change(struct vhost_blk *blk, u64 features)
+{
+	if (blk->disk)
+		vhost_blk_drain(blk);
+	vhost_blk_features_set(blk, features);
+	if (blk->disk)
+		vhost_blk_resume(blk);
+}
+
+/**
+ * vhost_blk_set_features - VHOST_SET_FEATURES
+ * @blk:  the device
+ * @argp: __u64
+ *
+ * While a disk is attached only VHOST_F_LOG_ALL may change; what was fetched
+ * before has then ended when this returns.
+ *
+ * Context: process, dev.mutex held; may wait for the disk.
+ *
+ * Return: 0, or -EFAULT, also when the log that is to be used cannot be
+ * accessed; -EOPNOTSUPP unknown features; -EBUSY; -ENOMEM.
+ */
+static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
+{
+	u64 features, changed;
+	int ret;
+
+	if (copy_from_user(&features, argp, sizeof(features)))
+		return -EFAULT;
+	if (features & ~VHOST_BLK_FEATURES)
+		return -EOPNOTSUPP;
+	changed = features ^ blk->bvqs[0].vq.acked_features;
+	/* A ring's layout and byte order are not to change under its requests. */
+	if (blk->disk && (changed & ~BIT_ULL(VHOST_F_LOG_ALL)))
+		return -EBUSY;
+	if ((features & BIT_ULL(VHOST_F_LOG_ALL)) && !vhost_log_access_ok(&blk->dev))
+		return -EFAULT;
+	if (changed & features & BIT_ULL(VIRTIO_F_ACCESS_PLATFORM)) {
+		ret = vhost_blk_iotlb_init(&blk->dev);
+		if (ret)
+			return ret;
+	}
+	if (changed)
+		vhost_blk_features_change(blk, features);
 	return 0;
 }
 
@@ -487,11 +347,11 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk, void __user *argp)
 
 	if (!umem)
 		return -ENOMEM;
-	vhost_blk_stop(blk);
+	vhost_blk_abort(blk);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_reset_owner(&blk->dev, umem);
 	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		memset(&blk->bvqs[i].queue, 0, sizeof(blk->bvqs[i].queue));
+		vhost_blk_vq_reset(&blk->bvqs[i]);
 	return 0;
 }
 
@@ -508,24 +368,24 @@ static long vhost_blk_get_features(void __user *argp)
  *
  * Context: process; may sleep. Any process may ask, before SET_OWNER too.
  *
- * Return: 0, or -EFAULT; -EINVAL flags or an fd that is not open for reading;
+ * Return: 0, or -EFAULT; -EINVAL flags or an fd as for VHOST_BLK_SET_BACKEND;
  * -EBADF; -ENOTBLK; -EOPNOTSUPP zoned device; -ENOMEM.
  */
 static long vhost_blk_query_backend(void __user *argp)
 {
 	struct vhost_blk_query query;
-	struct vhost_blk_bdev *bdev;
+	struct vhost_blk_disk *disk;
 
 	if (copy_from_user(&query, argp, sizeof(query)))
 		return -EFAULT;
 	if (query.flags)
 		return -EINVAL;
-	bdev = vhost_blk_bdev_get(query.fd);
-	if (IS_ERR(bdev))
-		return PTR_ERR(bdev);
+	disk = vhost_blk_disk_get(query.fd);
+	if (IS_ERR(disk))
+		return PTR_ERR(disk);
 	query.features = VHOST_BLK_FEATURES;
-	vhost_blk_bdev_query(bdev, &query);
-	vhost_blk_bdev_put(bdev);
+	vhost_blk_disk_query(disk, &query);
+	vhost_blk_disk_put(disk);
 	return copy_to_user(argp, &query, sizeof(query)) ? -EFAULT : 0;
 }
 
@@ -557,6 +417,8 @@ static const struct {
 } vhost_blk_owner_ioctls[] = {
 	{ VHOST_BLK_SET_BACKEND, vhost_blk_set_backend },
 	{ VHOST_BLK_SET_SERIAL, vhost_blk_set_serial },
+	{ VHOST_BLK_SET_WCE, vhost_blk_set_wce },
+	{ VHOST_BLK_GET_STATS, vhost_blk_get_stats },
 	{ VHOST_SET_FEATURES, vhost_blk_set_features },
 	{ VHOST_RESET_OWNER, vhost_blk_reset_owner },
 };
@@ -607,17 +469,13 @@ static int vhost_blk_open(struct inode *inode, struct file *file)
 	if (!blk)
 		return -ENOMEM;
 	init_waitqueue_head(&blk->drain_wait);
+	blk->id = atomic_inc_return(&vhost_blk_nr_opens);
 	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		struct vhost_blk_vq *bvq = &blk->bvqs[i];
-
-		blk->vqs[i] = &bvq->vq;
-		bvq->vq.handle_kick = vhost_blk_handle_kick;
-		init_llist_head(&bvq->done);
-		vhost_work_init(&bvq->done_work, vhost_blk_handle_done);
-		INIT_WORK(&bvq->orphan_work, vhost_blk_handle_orphans);
+		blk->vqs[i] = &blk->bvqs[i].vq;
+		vhost_blk_vq_init(&blk->bvqs[i], blk->id, i);
 	}
 	vhost_dev_init(&blk->dev, blk->vqs, ARRAY_SIZE(blk->vqs), UIO_MAXIOV,
-		       VHOST_BLK_PASS_REQS, VHOST_BLK_PASS_BYTES, true, NULL);
+		       VHOST_BLK_PASS_REQS, VHOST_BLK_PASS_BYTES, true, vhost_blk_iotlb_msg);
 	file->private_data = blk;
 	return 0;
 }
@@ -627,7 +485,7 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	struct vhost_blk *blk = file->private_data;
 
 	mutex_lock(&blk->dev.mutex);
-	vhost_blk_stop(blk);
+	vhost_blk_abort(blk);
 	mutex_unlock(&blk->dev.mutex);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_cleanup(&blk->dev);
@@ -635,12 +493,37 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+static ssize_t vhost_blk_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct vhost_blk *blk = iocb->ki_filp->private_data;
+
+	return vhost_chr_read_iter(&blk->dev, to, iocb->ki_filp->f_flags & O_NONBLOCK);
+}
+
+static ssize_t vhost_blk_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct vhost_blk *blk = iocb->ki_filp->private_data;
+
+	return vhost_chr_write_iter(&blk->dev, from);
+}
+
+static __poll_t vhost_blk_poll(struct file *file, poll_table *wait)
+{
+	struct vhost_blk *blk = file->private_data;
+
+	return vhost_chr_poll(file, &blk->dev, wait);
+}
+
+/* Reading and writing is for messages about the IOTLB (ACCESS_PLATFORM). */
 static const struct file_operations vhost_blk_fops = {
 	.owner		= THIS_MODULE,
 	.open		= vhost_blk_open,
 	.release	= vhost_blk_release,
 	.unlocked_ioctl	= vhost_blk_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
+	.read_iter	= vhost_blk_read_iter,
+	.write_iter	= vhost_blk_write_iter,
+	.poll		= vhost_blk_poll,
 	.llseek		= noop_llseek,
 };
 

@@ -24,10 +24,16 @@
 /* Room for struct virtio_blk_config, larger than any version of it. */
 #define VHOST_BLK_CONFIG_BYTES	128
 
+/*
+ * Keep every block of the disk allocated: DISCARD is answered without doing
+ * anything, and WRITE_ZEROES never unmaps.
+ */
+#define VHOST_BLK_BACKEND_NO_UNMAP	(1U << 0)
+
 /**
  * struct vhost_blk_backend - argument of VHOST_BLK_SET_BACKEND
- * @fd:    an open block device, or -1 to detach
- * @flags: must be 0
+ * @fd:    an open block device or image file, or -1 to detach
+ * @flags: VHOST_BLK_BACKEND_NO_UNMAP or 0
  */
 struct vhost_blk_backend {
 	__s32 fd;
@@ -44,7 +50,7 @@ struct vhost_blk_serial {
 
 /**
  * struct vhost_blk_query - argument of VHOST_BLK_QUERY_BACKEND
- * @fd:       in: an open block device
+ * @fd:       in: an open block device or image file
  * @flags:    in: must be 0
  * @features: out: virtio feature bits this backend would be offered with
  * @config:   out: struct virtio_blk_config, little endian, zero padded
@@ -56,18 +62,64 @@ struct vhost_blk_query {
 	__u8 config[VHOST_BLK_CONFIG_BYTES];
 };
 
+/**
+ * struct vhost_blk_stat - requests of one kind
+ * @ops:    that ended, well or not
+ * @bytes:  of payload, or of the ranges they name; of those that ended well
+ * @ns:     from fetch to completion, of all that ended, in nanoseconds
+ * @errors: that did not end with VIRTIO_BLK_S_OK
+ */
+struct vhost_blk_stat {
+	__u64 ops;
+	__u64 bytes;
+	__u64 ns;
+	__u64 errors;
+};
+
+/**
+ * struct vhost_blk_stats - argument of VHOST_BLK_GET_STATS
+ * @read:         VIRTIO_BLK_T_IN
+ * @write:        VIRTIO_BLK_T_OUT
+ * @flush:        VIRTIO_BLK_T_FLUSH
+ * @discard:      VIRTIO_BLK_T_DISCARD and VIRTIO_BLK_T_SECURE_ERASE
+ * @write_zeroes: VIRTIO_BLK_T_WRITE_ZEROES
+ * @other:        VIRTIO_BLK_T_GET_ID, unknown types, requests without a header
+ *
+ * Summed over all vrings since VHOST_SET_OWNER; detaching changes nothing.
+ */
+struct vhost_blk_stats {
+	struct vhost_blk_stat read;
+	struct vhost_blk_stat write;
+	struct vhost_blk_stat flush;
+	struct vhost_blk_stat discard;
+	struct vhost_blk_stat write_zeroes;
+	struct vhost_blk_stat other;
+};
+
 /*
- * Attach a block device and start every vring that is set up, or detach it
+ * Attach a disk and start every vring that is set up, or detach it
  * (fd == -1): the detach returns once every request that was fetched from a
  * vring has been completed in its used ring. May be repeated, also with
- * another block device, without setting the vrings up again.
+ * another disk, without setting the vrings up again.
  */
 #define VHOST_BLK_SET_BACKEND	_IOW(VHOST_BLK_IOCTL, 0x50, struct vhost_blk_backend)
 
 /* Set what VIRTIO_BLK_T_GET_ID returns; 20 NULs when never set. */
 #define VHOST_BLK_SET_SERIAL	_IOW(VHOST_BLK_IOCTL, 0x51, struct vhost_blk_serial)
 
-/* Ask what a block device would be offered as. Needs no owner, no vring. */
+/* Ask what a disk would be offered as. Needs no owner, no vring. */
 #define VHOST_BLK_QUERY_BACKEND	_IOWR(VHOST_BLK_IOCTL, 0x52, struct vhost_blk_query)
+
+/* Read the counters. */
+#define VHOST_BLK_GET_STATS	_IOR(VHOST_BLK_IOCTL, 0x53, struct vhost_blk_stats)
+
+/*
+ * Set the cache mode, VIRTIO_BLK_F_CONFIG_WCE's writeback field (5.2.5.2):
+ * 1 write-back (as after VHOST_SET_OWNER), 0 write-through: every write and
+ * every discard that is acknowledged after the ioctl returned is stable, and
+ * so is all that was acknowledged before. A guest that did not acknowledge
+ * VIRTIO_BLK_F_FLUSH has write-through in any case. At any time.
+ */
+#define VHOST_BLK_SET_WCE	_IOW(VHOST_BLK_IOCTL, 0x54, __u32)
 
 #endif /* _UAPI_LINUX_VHOST_BLK_H */

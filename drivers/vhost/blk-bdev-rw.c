@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vhost_blk, host side: checked reads and writes become bios.
+ *
+ * A request is worked off in windows. A window maps as much of the payload as
+ * its bios hold: the slot's own bio, with inline bvecs, serves the usual sizes
+ * without any allocation; a larger request gets bigger bios, up to
+ * VHOST_BLK_WINDOW_BIOS at once, as long as memory and the backend's budget
+ * allow. If they do not, the slot's own bio carries the request piece by
+ * piece. So a request of any size makes progress, and the memory that a guest
+ * can make the host allocate or pin for one request is bounded. What all of
+ * them hold together is bounded too: vhost_blk_disk_is_full() stops fetching.
+ *
+ * Payload that the device cannot address (an odd address, a length that is not
+ * whole logical blocks) goes through bounce pages.
+ */
+#include <linux/blk-integrity.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "blk-bdev.h"
+#include "blk-trace.h"
+
+/* What all requests of one device together may hold. */
+#define VHOST_BLK_MAX_LARGE_BIOS	256
+
+static struct bio_set vhost_blk_bio_set;
+
+static bool vhost_blk_reads_medium(const struct vhost_blk_bdev_req *br)
+{
+	return !br->req.op->writes;
+}
+
+/*
+ * The block layer drops FUA for a device without cache and emulates it with a
+ * flush where the device has none.
+ */
+static blk_opf_t vhost_blk_rw_opf(const struct vhost_blk_bdev_req *br)
+{
+	if (vhost_blk_reads_medium(br))
+		return REQ_OP_READ;
+	if (br->stable)
+		return REQ_OP_WRITE | REQ_SYNC | REQ_IDLE | REQ_FUA;
+	return REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
+}
+
+/* A bio of the window, or its submitter, is done. */
+static void vhost_blk_pending_put(struct vhost_blk_bdev_req *br)
+{
+	if (atomic_dec_and_test(&br->pending))
+		vhost_blk_req_done(&br->req);
+}
+
+static void vhost_blk_bio_end_io(struct bio *bio)
+{
+	struct vhost_blk_bdev_req *br = bio->bi_private;
+
+	if (unlikely(bio->bi_status))
+		vhost_blk_error_set(br, bio->bi_status);
+	vhost_blk_pending_put(br);
+}
+
+/**
+ * vhost_blk_bio_submit - submit a bio of the window
+ * @br:  the request
+ * @bio: its bio
+ *
+ * Context: the queue's worker; may sleep for a free tag of the device.
+ */
+void vhost_blk_bio_submit(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	bio->bi_private = br;
+	bio->bi_end_io = vhost_blk_bio_end_io;
+	atomic_inc(&br->pending);
+	submit_bio(bio);
+}
+
+/* ---- payload cursor ---- */
+
+/* Leaves the cursor on a piece that has bytes left, or at the end. */
+static void vhost_blk_cursor_advance(struct vhost_blk_bdev_req *br, u64 bytes)
+{
+	br->left -= bytes;
+	br->sector += bytes >> SECTOR_SHIFT;
+	br->skip += bytes;
+	while (br->left && br->skip >= br->iov->iov_len) {
+		br->skip -= br->iov->iov_len;
+		br->iov++;
+	}
+}
+
+/*
+ * The pieces live in the vring's scratch array, which the next request
+ * overwrites: keep a copy if they are needed after execute().
+ */
+static int vhost_blk_iov_save(struct vhost_blk_bdev_req *br)
+{
+	struct vhost_blk_req *req = &br->req;
+
+	if (br->saved)
+		return 0;
+	br->saved = kmemdup(req->iov, req->nr_iov * sizeof(*req->iov),
+			    GFP_NOIO | __GFP_NOWARN);
+	if (!br->saved)
+		return -ENOMEM;
+	atomic_inc(&req->queue->disk->copies);
+	br->iov = br->saved + (br->iov - req->iov);
+	req->iov = br->saved;
+	return 0;
+}
+
+static void vhost_blk_iov_free(struct vhost_blk_bdev_req *br)
+{
+	if (!br->saved)
+		return;
+	kfree(br->saved);
+	br->saved = NULL;
+	atomic_dec(&br->req.queue->disk->copies);
+}
+
+static void vhost_blk_cursor_iter(const struct vhost_blk_bdev_req *br,
+				  struct iov_iter *iter, u64 bytes)
+{
+	unsigned int nr = br->req.nr_iov - (br->iov - br->req.iov);
+
+	iov_iter_init(iter, vhost_blk_reads_medium(br) ? ITER_DEST : ITER_SOURCE,
+		      br->iov, nr, br->skip + bytes);
+	iov_iter_advance(iter, br->skip);
+}
+
+/* ---- mapping guest pages ---- */
+
+/*
+ * Add the next stretch of payload that is contiguous in the owner's address
+ * space. Return: bytes added, 0 if the bio is full, -errno.
+ */
+static ssize_t vhost_blk_bio_map_piece(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	unsigned long addr = (unsigned long)br->iov->iov_base + br->skip;
+	unsigned int nr_free = bio->bi_max_vecs - bio->bi_vcnt;
+	unsigned int offset = offset_in_page(addr);
+	size_t room = (size_t)nr_free * PAGE_SIZE;
+	unsigned int nr_pages, i;
+	struct page **pages;
+	size_t bytes, left;
+	int pinned;
+
+	if (room <= offset)
+		return 0;
+	bytes = min_t(size_t, br->iov->iov_len - br->skip, room - offset);
+	bytes = round_down(bytes, bdev_logical_block_size(bio->bi_bdev));
+	if (!bytes)
+		return 0;
+
+	/* The end of the bvec table holds the pages until the bvecs overtake them. */
+	nr_pages = DIV_ROUND_UP(offset + bytes, PAGE_SIZE);
+	pages = (struct page **)(bio->bi_io_vec + bio->bi_max_vecs) - nr_pages;
+	pinned = pin_user_pages_fast(addr, nr_pages,
+				     vhost_blk_reads_medium(br) ? FOLL_WRITE : 0,
+				     pages);
+	if (unlikely(pinned != nr_pages)) {
+		if (pinned > 0)
+			unpin_user_pages(pages, pinned);
+		return -EFAULT;
+	}
+
+	for (i = 0, left = bytes; i < nr_pages; i++) {
+		unsigned int len = min_t(size_t, left, PAGE_SIZE - offset);
+
+		/*
+		 * One bvec a page, also where pages touch: each was pinned once
+		 * and is unpinned once. The block layer merges neighbours.
+		 */
+		__bio_add_page(bio, pages[i], len, offset);
+		left -= len;
+		offset = 0;
+	}
+	return bytes;
+}
+
+static int vhost_blk_bio_map(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	while (br->left) {
+		ssize_t bytes = vhost_blk_bio_map_piece(br, bio);
+
+		if (bytes < 0)
+			return bytes;
+		if (!bytes)
+			break;
+		vhost_blk_cursor_advance(br, bytes);
+	}
+	return 0;
+}
+
+static void vhost_blk_bio_unmap(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	/* Overtakes in the other direction: page i ends before bvec i does. */
+	struct page **pages = (struct page **)bio->bi_io_vec;
+	unsigned int i;
+
+	for (i = 0; i < bio->bi_vcnt; i++)
+		pages[i] = bio->bi_io_vec[i].bv_page;
+	unpin_user_pages_dirty_lock(pages, bio->bi_vcnt, vhost_blk_reads_medium(br));
+}
+
+/* ---- bouncing ---- */
+
+/* Fill the slot's own bio with new pages, and those with what is written. */
+static int vhost_blk_bio_bounce(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	struct vhost_blk_disk *disk = br->req.queue->disk;
+	size_t bytes = min_t(u64, br->left, SZ_64K), left;
+	struct iov_iter from;
+
+	vhost_blk_cursor_iter(br, &from, bytes);
+	for (left = bytes; left; left -= min_t(size_t, left, PAGE_SIZE)) {
+		size_t len = min_t(size_t, left, PAGE_SIZE);
+		struct page *page = alloc_page(GFP_NOIO | __GFP_NOWARN);
+
+		if (!page)
+			return -ENOMEM;
+		atomic_inc(&disk->bounce_pages);
+		__bio_add_page(bio, page, len, 0);
+		if (!vhost_blk_reads_medium(br) &&
+		    copy_page_from_iter(page, 0, len, &from) != len)
+			return -EFAULT;
+	}
+	/* What was read is copied out in the reap, from the same place. */
+	if (vhost_blk_reads_medium(br))
+		return vhost_blk_iov_save(br);
+	vhost_blk_cursor_advance(br, bytes);
+	return 0;
+}
+
+static void vhost_blk_bio_unbounce(struct vhost_blk_bdev_req *br, struct bio *bio)
+{
+	struct vhost_blk_disk *disk = br->req.queue->disk;
+	bool copy = vhost_blk_reads_medium(br) && !br->error;
+	unsigned int i, bytes = 0;
+	struct iov_iter to;
+
+	if (copy)
+		vhost_blk_cursor_iter(br, &to, min_t(u64, br->left,
+						     bio->bi_max_vecs * PAGE_SIZE));
+	for (i = 0; i < bio->bi_vcnt; i++) {
+		struct bio_vec *bv = &bio->bi_io_vec[i];
+
+		if (copy && copy_page_to_iter(bv->bv_page, 0, bv->bv_len, &to) != bv->bv_len)
+			vhost_blk_error_set(br, BLK_STS_IOERR);
+		bytes += bv->bv_len;
+		__free_page(bv->bv_page);
+		atomic_dec(&disk->bounce_pages);
+	}
+	if (copy)
+		vhost_blk_cursor_advance(br, bytes);
+}
+
+/* ---- windows ---- */
+
+static struct bio *vhost_blk_bio_own(struct vhost_blk_bdev_req *br)
+{
+	bio_init(&br->bio, vhost_blk_req_bdev(&br->req)->bdev, br->vecs,
+		 VHOST_BLK_INLINE_VECS, vhost_blk_rw_opf(br));
+	br->own_used = true;
+	return &br->bio;
+}
+
+/* A bigger bio; NULL when memory or the budget is short: never wait for either. */
+static struct bio *vhost_blk_bio_large(struct vhost_blk_bdev_req *br)
+{
+	struct vhost_blk_bdev *bdev = vhost_blk_req_bdev(&br->req);
+	struct vhost_blk_bio *large;
+	struct bio *bio;
+
+	if (atomic_inc_return(&bdev->large_bios) > VHOST_BLK_MAX_LARGE_BIOS)
+		goto undo_count;
+	bio = bio_alloc_bioset(bdev->bdev, BIO_MAX_VECS, vhost_blk_rw_opf(br),
+			       GFP_NOWAIT | __GFP_NOWARN, &vhost_blk_bio_set);
+	if (!bio)
+		goto undo_count;
+	large = container_of(bio, struct vhost_blk_bio, bio);
+	large->next = br->large;
+	br->large = large;
+	return bio;
+
+undo_count:
+	atomic_dec(&bdev->large_bios);
+	return NULL;
+}
+
+/* The bio for the next stretch of payload; NULL when the window is full. */
+static struct bio *vhost_blk_bio_next(struct vhost_blk_bdev_req *br, unsigned int nr)
+{
+	struct bio *bio;
+
+	/* What does not fit into the slot's own bio goes on in a large one. */
+	if (!nr && (br->bounce || br->left <= SZ_64K))
+		return vhost_blk_bio_own(br);
+	if (br->bounce || nr == VHOST_BLK_WINDOW_BIOS)
+		return NULL;
+	bio = vhost_blk_bio_large(br);
+	if (!bio && !br->own_used)
+		bio = vhost_blk_bio_own(br);
+	return bio;
+}
+
+static void vhost_blk_window_submit(struct vhost_blk_bdev_req *br)
+{
+	struct bio *bio;
+	unsigned int nr;
+	int ret = 0;
+
+	atomic_set(&br->pending, 1);
+	for (nr = 0; br->left; nr++) {
+		u64 before = br->left;
+
+		bio = vhost_blk_bio_next(br, nr);
+		if (!bio)
+			break;
+		bio->bi_iter.bi_sector = br->sector;
+		ret = br->bounce ? vhost_blk_bio_bounce(br, bio) :
+				   vhost_blk_bio_map(br, bio);
+		/* The reap releases what a failed mapping leaves in the bio. */
+		if (ret || !bio->bi_vcnt)
+			break;
+		vhost_blk_bio_submit(br, bio);
+		if (br->left == before) {
+			nr++;	/* a bounced read: the reap moves the cursor */
+			break;
+		}
+	}
+	if (!ret && !nr)	/* the block size grew under the request */
+		ret = -EIO;
+	if (!ret && br->left)
+		ret = vhost_blk_iov_save(br);
+	if (ret)
+		vhost_blk_error_set(br, errno_to_blk_status(ret));
+	vhost_blk_pending_put(br);
+}
+
+static void vhost_blk_window_release(struct vhost_blk_bdev_req *br)
+{
+	struct vhost_blk_bdev *bdev = vhost_blk_req_bdev(&br->req);
+	struct vhost_blk_bio *large;
+
+	while ((large = br->large)) {
+		br->large = large->next;
+		vhost_blk_bio_unmap(br, &large->bio);
+		bio_put(&large->bio);
+		atomic_dec(&bdev->large_bios);
+	}
+	if (br->own_used) {
+		if (br->bounce)
+			vhost_blk_bio_unbounce(br, &br->bio);
+		else if (likely(!br->req.ranges))	/* theirs is nobody's memory */
+			vhost_blk_bio_unmap(br, &br->bio);
+		bio_uninit(&br->bio);
+		br->own_used = false;
+	}
+}
+
+/* Does the device take the payload where it lies? */
+static bool vhost_blk_payload_aligned(const struct vhost_blk_req *req)
+{
+	struct block_device *bdev = vhost_blk_req_bdev(req)->bdev;
+	unsigned long addr_mask = bdev_dma_alignment(bdev);
+	size_t len_mask = bdev_logical_block_size(bdev) - 1;
+	unsigned int i;
+
+	/*
+	 * A page may end inside a block, but not everywhere: the block layer makes
+	 * protection information bvec by bvec, so such a bvec would get a tuple
+	 * more than there is room for; and it cannot split off less than a block
+	 * for a device that takes one segment at a time.
+	 */
+	if (bdev_get_integrity(bdev) || queue_max_segments(bdev_get_queue(bdev)) == 1)
+		addr_mask |= len_mask;
+	for (i = 0; i < req->nr_iov; i++) {
+		const struct iovec *iov = &req->iov[i];
+
+		/* What is left of a descriptor that held just the header. */
+		if (!iov->iov_len)
+			continue;
+		if (((unsigned long)iov->iov_base & addr_mask) || (iov->iov_len & len_mask))
+			return false;
+	}
+	return true;
+}
+
+/**
+ * vhost_blk_bdev_execute_rw - read or write the medium
+ * @req: a checked request: whole blocks inside the medium
+ *
+ * Context: the queue's worker with the owner's mm, vq.mutex held; may sleep
+ * for a free tag of the device.
+ */
+void vhost_blk_bdev_execute_rw(struct vhost_blk_req *req)
+{
+	struct vhost_blk_bdev_req *br = to_bdev_req(req);
+
+	br->error = BLK_STS_OK;
+	br->bounce = !vhost_blk_payload_aligned(req);
+	br->stable = vhost_blk_queue_is_write_through(req->queue);
+	br->iov = req->iov;
+	br->skip = 0;
+	br->left = req->data_bytes;
+	br->sector = req->sector;
+	vhost_blk_cursor_advance(br, 0);	/* over empty pieces */
+	vhost_blk_window_submit(br);
+}
+
+/**
+ * vhost_blk_bdev_reap - release what a window held, go on or finish
+ * @req: a request whose bios have all ended
+ *
+ * Context: the queue's worker with the owner's mm, vq.mutex held; may sleep.
+ *
+ * Return: true if the request has ended and req->status says how; false if
+ * more of it was submitted: it comes back through vhost_blk_req_done().
+ */
+bool vhost_blk_bdev_reap(struct vhost_blk_req *req)
+{
+	struct vhost_blk_bdev_req *br = to_bdev_req(req);
+	struct blk_plug plug;
+
+	/* Ended without I/O: bad request, GET_ID, FLUSH of a device without cache. */
+	if (!br->own_used && !br->large && !br->error)
+		return true;
+
+	vhost_blk_window_release(br);
+	if (br->left && !br->error && !req->ranges) {
+		blk_start_plug(&plug);
+		vhost_blk_window_submit(br);
+		blk_finish_plug(&plug);
+		return false;
+	}
+	if (unlikely(br->error || req->ranges || vhost_blk_bdev_is_volatile(br)) &&
+	    vhost_blk_bdev_go_on(br))
+		return false;
+	vhost_blk_iov_free(br);
+	req->status = VIRTIO_BLK_S_OK;
+	if (unlikely(br->error)) {
+		trace_vhost_blk_error(req->queue, req->head, blk_status_to_errno(br->error));
+		req->status = vhost_blk_status_from_blk(br->error);
+		br->error = BLK_STS_OK;
+	}
+	if (req->op->payload == VHOST_BLK_PAYLOAD_IN)
+		req->in_bytes = req->data_bytes;
+	return true;
+}
+
+int __init vhost_blk_bdev_init(void)
+{
+	return bioset_init(&vhost_blk_bio_set, VHOST_BLK_WINDOW_BIOS,
+			   offsetof(struct vhost_blk_bio, bio), BIOSET_NEED_BVECS);
+}
+
+void vhost_blk_bdev_exit(void)
+{
+	bioset_exit(&vhost_blk_bio_set);
+}

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vhost_blk, vrings: the two loops that run on a device's worker, one that
+ * fetches requests from a vring and one that returns them, and what is recorded
+ * on the way: the log of dirty guest memory and the counters.
+ */
+#include <linux/blkdev.h>
+#include <linux/indirect_call_wrapper.h>
+#include <linux/kthread.h>
+#include <linux/nospec.h>
+#include <linux/slab.h>
+
+#include "blk-vq.h"
+#include "blk-compat.h"
+
+#define CREATE_TRACE_POINTS
+#include "blk-trace.h"
+
+/* ---- the log of dirty guest memory, for live migration ---- */
+
+/**
+ * struct vhost_blk_log - the device-writable pieces of a chain
+ * @bytes:  of all of them
+ * @nr_log: how many, by guest physical address
+ * @nr_iov: how many, by address in the owner; a piece that lies in several
+ *          regions of the memory table is several here
+ * @log:    guest physical
+ * @iov:    in the owner's address space; behind @log, for use with an IOTLB
+ */
+struct vhost_blk_log {
+	u64 bytes;
+	unsigned int nr_log;
+	unsigned int nr_iov;
+	struct iovec *iov;
+	struct vhost_log log[];
+};
+
+/*
+ * What a request may write is known before it runs, that it is written only
+ * afterwards. An error would be no way out: its status has to be logged, too.
+ */
+static void vhost_blk_log_save(struct vhost_blk_vq *bvq, struct vhost_blk_req *req,
+			       const struct iovec *in, unsigned int nr_in,
+			       unsigned int nr_log)
+{
+	struct vhost_blk_log *log;
+	unsigned int i;
+
+	log = kvmalloc(struct_size(log, log, nr_log) + nr_in * sizeof(*in),
+		       GFP_KERNEL | __GFP_NOFAIL);
+	log->nr_log = nr_log;
+	log->nr_iov = nr_in;
+	log->iov = (struct iovec *)&log->log[nr_log];
+	memcpy(log->log, bvq->vq.log, nr_log * sizeof(*log->log));
+	memcpy(log->iov, in, nr_in * sizeof(*in));
+	log->bytes = 0;
+	for (i = 0; i < nr_log; i++)
+		log->bytes += log->log[i].len;
+	req->log = log;
+	atomic_inc(&bvq->queue.disk->copies);
+}
+
+/* Everything that the request could write is written. */
+static void vhost_blk_log_write(struct vhost_blk_vq *bvq, struct vhost_blk_req *req)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_blk_log *log = req->log;
+
+	/* vhost core takes it as a bug if nothing is to be logged. */
+	if (log->bytes && vhost_log_write(vq, log->log, log->nr_log, log->bytes,
+					  log->iov, log->nr_iov) < 0)
+		vq_err(vq, "cannot log what head %u wrote\n", req->head);
+	kvfree(log);
+	req->log = NULL;
+	atomic_dec(&bvq->queue.disk->copies);
+}
+
+/* ---- one request ---- */
+
+static struct vhost_blk_req *vhost_blk_slot(struct vhost_blk_vq *bvq, unsigned int head)
+{
+	return bvq->slots + head * bvq->queue.disk->ops->slot_bytes;
+}
+
+/* The slot of a head that was just fetched; NULL if the guest reused a live one. */
+static struct vhost_blk_req *vhost_blk_req_get(struct vhost_blk_vq *bvq, unsigned int head)
+{
+	struct vhost_blk_req *req;
+
+	head = array_index_nospec(head, bvq->vq.num);
+	req = vhost_blk_slot(bvq, head);
+	if (unlikely(req->busy))
+		return NULL;
+	req->busy = true;
+	req->head = head;
+	req->queue = &bvq->queue;
+	req->op = NULL;
+	req->in_bytes = 0;
+	req->data_bytes = 0;
+	req->start_ns = bvq->queue.now_ns;
+	bvq->inflight++;
+	return req;
+}
+
+static void vhost_blk_req_put(struct vhost_blk_vq *bvq, struct vhost_blk_req *req)
+{
+	if (unlikely(req->ranges))
+		vhost_blk_req_ranges_free(req);
+	req->busy = false;
+	WRITE_ONCE(bvq->inflight, bvq->inflight - 1);
+}
+
+/**
+ * vhost_blk_req_done - give a request to its queue for reaping
+ * @req: a request with nothing in flight
+ *
+ * Context: any, also hard interrupt.
+ */
+void vhost_blk_req_done(struct vhost_blk_req *req)
+{
+	struct vhost_blk_vq *bvq = container_of(req->queue, struct vhost_blk_vq, queue);
+
+	/*
+	 * Once it is on the list it can be reaped, and the device freed: the drain
+	 * waits for this section.
+	 */
+	rcu_read_lock_sched();
+	/*
+	 * llist_add() is a full barrier: either this sees the end of the pass,
+	 * or the reap at its end sees the request. Both is harmless.
+	 */
+	if (llist_add(&req->done, &bvq->done) && !READ_ONCE(bvq->in_pass) &&
+	    !vhost_blk_work_queue(&bvq->vq, &bvq->done_work))
+		queue_work(system_unbound_wq, &bvq->orphan_work);
+	rcu_read_unlock_sched();
+}
+
+/* Start what the guest asked for. Return: payload bytes, for the pass's weight. */
+static u64 vhost_blk_req_start(struct vhost_blk_vq *bvq, unsigned int head,
+			       unsigned int nr_out, unsigned int nr_in,
+			       unsigned int nr_log)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_blk_req *req = vhost_blk_req_get(bvq, head);
+	u64 bytes;
+	u8 status;
+
+	if (unlikely(!req)) {
+		vq_err(vq, "head %u published while it is in flight\n", head);
+		trace_vhost_blk_error(&bvq->queue, head, -EEXIST);
+		vhost_add_used_and_signal(vq->dev, vq, head, 0);
+		return 0;
+	}
+	if (unlikely(vhost_has_feature(vq, VHOST_F_LOG_ALL)))
+		vhost_blk_log_save(bvq, req, vq->iov + nr_out, nr_in, nr_log);
+	status = vhost_blk_req_parse(req, vq->iov, nr_out, nr_in);
+	if (unlikely(!req->status_addr))
+		vq_err(vq, "head %u has no room for the status byte\n", head);
+	bytes = req->data_bytes;
+	if (likely(status == VIRTIO_BLK_S_OK)) {
+		trace_vhost_blk_submit(req);
+		bvq->queue.disk->ops->execute[req->op->exec](req);
+	} else {
+		vhost_blk_req_end(req, status);
+	}
+	return bytes;
+}
+
+static void vhost_blk_req_count(struct vhost_blk_vq *bvq, const struct vhost_blk_req *req,
+				u64 now_ns)
+{
+	struct vhost_blk_stat *stat =
+		&bvq->stats[req->op ? req->op->stat : VHOST_BLK_STAT(other)];
+	unsigned int i;
+
+	stat->ops++;
+	stat->ns += now_ns - req->start_ns;
+	if (unlikely(req->status != VIRTIO_BLK_S_OK)) {
+		stat->errors++;
+	} else if (unlikely(req->ranges)) {
+		for (i = 0; i < req->nr_ranges; i++)
+			stat->bytes += (u64)req->ranges[i].nr_sectors << VHOST_BLK_SECTOR_SHIFT;
+	} else {
+		stat->bytes += req->data_bytes;
+	}
+}
+
+/* ---- the loops ---- */
+
+/*
+ * Has the VMM translated what the vring needs? It is asked once: however often
+ * the guest kicks, what waits for the VMM does not grow.
+ */
+static bool vhost_blk_vq_is_mapped(struct vhost_blk_vq *bvq)
+{
+	if (likely(!bvq->vq.iotlb))
+		return true;
+	if (!bvq->untranslated)
+		bvq->untranslated = !vq_meta_prefetch(&bvq->vq);
+	return !bvq->untranslated;
+}
+
+/*
+ * Return requests to the guest: status bytes, then one used ring update and
+ * one signal for all of them.
+ */
+static void vhost_blk_reap(struct vhost_blk_vq *bvq)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_blk_req *req, *next;
+	struct llist_node *list;
+	unsigned int nr = 0;
+	u64 now_ns;
+
+	lockdep_assert_held(&vq->mutex);
+
+	/* The next pass reaps; but a vring that is stopped has none, and must drain. */
+	if (unlikely(vq->iotlb) && !vq->meta_iotlb[VHOST_ADDR_USED] &&
+	    !vhost_blk_vq_is_mapped(bvq) && vhost_vq_get_backend(vq))
+		return;
+	list = llist_reverse_order(llist_del_all(&bvq->done));
+	if (!list)
+		return;
+	now_ns = ktime_get_ns();
+	llist_for_each_entry_safe(req, next, list, done) {
+		if (!INDIRECT_CALL_1(bvq->queue.disk->ops->reap, vhost_blk_bdev_reap, req))
+			continue;
+		vq->heads[nr].id = cpu_to_vhost32(vq, req->head);
+		vq->heads[nr].len = cpu_to_vhost32(vq, vhost_blk_req_status_put(req));
+		if (unlikely(req->log))
+			vhost_blk_log_write(bvq, req);
+		vhost_blk_req_count(bvq, req, now_ns);
+		trace_vhost_blk_complete(req, now_ns - req->start_ns);
+		vhost_blk_req_put(bvq, req);
+		nr++;
+	}
+	if (!nr)
+		return;
+	vhost_blk_add_used_and_signal_n(vq, vq->heads, nr);
+	if (unlikely(bvq->stalled)) {
+		bvq->stalled = false;
+		vhost_poll_queue(&vq->poll);
+	}
+	if (!bvq->inflight)
+		wake_up(&to_vhost_blk(bvq)->drain_wait);
+}
+
+static void vhost_blk_handle_done(struct vhost_work *work)
+{
+	struct vhost_blk_vq *bvq = container_of(work, struct vhost_blk_vq, done_work);
+
+	mutex_lock(&bvq->vq.mutex);
+	vhost_blk_reap(bvq);
+	mutex_unlock(&bvq->vq.mutex);
+}
+
+/*
+ * A worker that is a thread of the owner dies with it, while I/O is still in
+ * flight. The device keeps the owner's mm until it is cleaned up.
+ */
+static void vhost_blk_handle_orphans(struct work_struct *work)
+{
+	struct vhost_blk_vq *bvq = container_of(work, struct vhost_blk_vq, orphan_work);
+	struct mm_struct *mm = bvq->queue.mm;
+
+	kthread_use_mm(mm);
+	vhost_blk_handle_done(&bvq->done_work);
+	kthread_unuse_mm(mm);
+}
+
+/* Fetch and start requests until the vring is empty, broken or has had its share. */
+static void vhost_blk_fetch(struct vhost_blk_vq *bvq)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_log *log = vhost_has_feature(vq, VHOST_F_LOG_ALL) ? vq->log : NULL;
+	unsigned int nr_out, nr_in, nr_log = 0;
+	int head, nr = 0;
+	u64 bytes = 0;
+
+	do {
+		/* With nothing in flight here, others hold it all: be modest and go on. */
+		if (unlikely(bvq->inflight && vhost_blk_disk_is_full(bvq->queue.disk))) {
+			bvq->stalled = true;
+			break;
+		}
+		head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov),
+					 &nr_out, &nr_in, log, &nr_log);
+		/*
+		 * Broken: vhost core signalled the error eventfd. Wait for a kick.
+		 * Or not translated: vhost core asked the VMM, whose answer kicks.
+		 */
+		if (unlikely(head < 0)) {
+			bvq->untranslated = vq->iotlb && head == -EAGAIN;
+			trace_vhost_blk_error(&bvq->queue, -1, head);
+			break;
+		}
+		if (head == vq->num) {
+			if (likely(!vhost_enable_notify(vq->dev, vq)))
+				break;
+			vhost_disable_notify(vq->dev, vq);
+			continue;
+		}
+		bytes += vhost_blk_req_start(bvq, head, nr_out, nr_in, nr_log);
+	} while (!vhost_exceeds_weight(vq, ++nr, min_t(u64, bytes, INT_MAX)));
+}
+
+static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_blk_disk *disk;
+	struct blk_plug plug;
+
+	mutex_lock(&vq->mutex);
+	/* Once stopped, requests in flight still need the queue as it is. */
+	disk = vhost_vq_get_backend(vq);
+	if (!disk || unlikely(!vhost_blk_vq_is_mapped(bvq)))
+		goto unlock;
+
+	bvq->queue.features = vq->acked_features;
+	bvq->queue.little_endian = vhost_is_little_endian(vq);
+	bvq->queue.now_ns = ktime_get_ns();
+	disk->ops->limits(disk, &bvq->queue.limits);
+	trace_vhost_blk_kick(&bvq->queue);
+	vhost_disable_notify(vq->dev, vq);
+
+	WRITE_ONCE(bvq->in_pass, true);
+	blk_start_plug(&plug);
+	vhost_blk_fetch(bvq);
+	blk_finish_plug(&plug);
+	WRITE_ONCE(bvq->in_pass, false);
+	/* Pairs with the barrier in vhost_blk_req_done(). */
+	smp_mb();
+	vhost_blk_reap(bvq);
+unlock:
+	mutex_unlock(&vq->mutex);
+}
+
+static void vhost_blk_handle_kick(struct vhost_work *work)
+{
+	struct vhost_virtqueue *vq = container_of(work, struct vhost_virtqueue, poll.work);
+
+	vhost_blk_handle_vq(container_of(vq, struct vhost_blk_vq, vq));
+}
+
+/* ---- start and stop ---- */
+
+/**
+ * vhost_blk_vq_init - prepare a vring of a new device, before vhost_dev_init()
+ * @bvq:    the vring, all zeroes
+ * @dev_id: number of the device
+ * @index:  number of the vring
+ */
+void vhost_blk_vq_init(struct vhost_blk_vq *bvq, unsigned int dev_id, unsigned int index)
+{
+	bvq->queue.dev_id = dev_id;
+	bvq->queue.index = index;
+	bvq->vq.handle_kick = vhost_blk_handle_kick;
+	init_llist_head(&bvq->done);
+	vhost_work_init(&bvq->done_work, vhost_blk_handle_done);
+	INIT_WORK(&bvq->orphan_work, vhost_blk_handle_orphans);
+}
+
+/**
+ * vhost_blk_vq_reset - forget what an owner said and did
+ * @bvq: a vring that is not started
+ */
+void vhost_blk_vq_reset(struct vhost_blk_vq *bvq)
+{
+	bvq->queue.write_through = false;
+	memset(bvq->queue.serial, 0, sizeof(bvq->queue.serial));
+	memset(bvq->stats, 0, sizeof(bvq->stats));
+}
+
+/**
+ * vhost_blk_vq_start - let the worker serve a vring that has addresses
+ * @bvq:  the vring
+ * @disk: the backend
+ *
+ * Context: process, dev.mutex and vq.mutex held. vhost_blk_vq_free() has to
+ * follow, also after an error.
+ *
+ * Return: 0, or -EFAULT the rings or the log cannot be accessed, -EINVAL the
+ * ring is too large, -ENOMEM.
+ */
+int vhost_blk_vq_start(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	int ret;
+
+	lockdep_assert_held(&vq->mutex);
+
+	if (!vhost_vq_access_ok(vq))
+		return -EFAULT;
+	if (vq->num > VHOST_BLK_MAX_VQ_SIZE)
+		return -EINVAL;
+	bvq->slots = kvcalloc(vq->num, disk->ops->slot_bytes, GFP_KERNEL_ACCOUNT);
+	if (!bvq->slots)
+		return -ENOMEM;
+
+	bvq->untranslated = false;
+	bvq->queue.disk = disk;
+	bvq->queue.mm = vq->dev->mm;
+	vhost_vq_set_backend(vq, disk);
+	ret = vhost_vq_init_access(vq);
+	if (!ret && vq->kick)
+		ret = vhost_poll_start(&vq->poll, vq->kick);
+	return ret;
+}
+
+/**
+ * vhost_blk_vq_halt - fetch no more requests
+ * @bvq: the vring
+ *
+ * Those in flight go on; passes that are under way are over after
+ * vhost_dev_flush().
+ *
+ * Context: process, dev.mutex held.
+ */
+void vhost_blk_vq_halt(struct vhost_blk_vq *bvq)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+
+	mutex_lock(&vq->mutex);
+	vhost_vq_set_backend(vq, NULL);
+	/* What waits for a translation of the used ring waits no longer. */
+	if (vq->iotlb && bvq->slots && !vhost_blk_work_queue(vq, &bvq->done_work))
+		queue_work(system_unbound_wq, &bvq->orphan_work);
+	mutex_unlock(&vq->mutex);
+}
+
+bool vhost_blk_vq_is_drained(struct vhost_blk_vq *bvq)
+{
+	return !READ_ONCE(bvq->inflight);
+}
+
+/**
+ * vhost_blk_vq_free - give back what vhost_blk_vq_start() took
+ * @bvq: a vring that is drained, or was never started
+ *
+ * Context: process, dev.mutex held, and no work of the device running.
+ */
+void vhost_blk_vq_free(struct vhost_blk_vq *bvq)
+{
+	flush_work(&bvq->orphan_work);
+	kvfree(bvq->slots);
+	bvq->slots = NULL;
+	bvq->queue.disk = NULL;
+}

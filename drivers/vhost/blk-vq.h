@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the control side knows of vrings: blk.c, blk-vq.c. */
+#ifndef _VHOST_BLK_VQ_H
+#define _VHOST_BLK_VQ_H
+
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "vhost.h"
+#include "blk.h"
+
+/*
+ * One pass over a vring ends after this many requests or bytes, so that the
+ * other vrings of the worker get their turn.
+ */
+#define VHOST_BLK_PASS_REQS	256
+#define VHOST_BLK_PASS_BYTES	SZ_8M
+
+/**
+ * struct vhost_blk_vq - one vring of a device
+ * @vq:        vhost core's part; first
+ * @queue:     what requests have to know of it
+ * @slots:     one per vring entry, indexed by head; only while attached
+ * @inflight:  slots in use
+ * @in_pass:   the worker is in a pass over this vring and reaps at its end
+ * @stalled:   a pass ended because the backend was full; the next reap goes on
+ * @untranslated: the VMM was asked for an address; its answer goes on
+ * @done:      requests to reap
+ * @done_work: reaps them on the worker
+ * @orphan_work: reaps them when the worker is gone
+ * @stats:     counters, by struct vhost_blk_op.stat
+ */
+struct vhost_blk_vq {
+	struct vhost_virtqueue vq;
+	struct vhost_blk_queue queue;
+	void *slots;
+	unsigned int inflight;
+	bool in_pass;
+	bool stalled;
+	bool untranslated;
+	struct llist_head done;
+	struct vhost_work done_work;
+	struct work_struct orphan_work;
+	struct vhost_blk_stat stats[VHOST_BLK_NR_STATS];
+};
+
+/**
+ * struct vhost_blk - one open /dev/vhost-blk
+ * @dev:        vhost core's part
+ * @disk:       the backend; NULL while detached
+ * @id:         number of the open, for tracing
+ * @drain_wait: woken when a vring has nothing in flight any more
+ * @vqs:        for vhost core
+ * @bvqs:       the vrings
+ */
+struct vhost_blk {
+	struct vhost_dev dev;
+	struct vhost_blk_disk *disk;
+	unsigned int id;
+	wait_queue_head_t drain_wait;
+	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_VQS];
+	struct vhost_blk_vq bvqs[VHOST_BLK_MAX_VQS];
+};
+
+static inline struct vhost_blk *to_vhost_blk(struct vhost_blk_vq *bvq)
+{
+	return container_of(bvq->vq.dev, struct vhost_blk, dev);
+}
+
+/* blk-vq.c */
+void vhost_blk_vq_init(struct vhost_blk_vq *bvq, unsigned int dev_id, unsigned int index);
+void vhost_blk_vq_reset(struct vhost_blk_vq *bvq);
+int vhost_blk_vq_start(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk);
+void vhost_blk_vq_halt(struct vhost_blk_vq *bvq);
+bool vhost_blk_vq_is_drained(struct vhost_blk_vq *bvq);
+void vhost_blk_vq_free(struct vhost_blk_vq *bvq);
+
+/* blk-iotlb.c */
+int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid, struct vhost_iotlb_msg *msg);
+
+#endif /* _VHOST_BLK_VQ_H */
