@@ -151,6 +151,21 @@ static int half_set(const struct vt_bdev *half, const char *attr, const char *va
 	return md_set(path, value);
 }
 
+/* The kernel lets go of it a moment later. */
+static int half_remove(const struct vt_bdev *half)
+{
+	int64_t end = vt_now_ms() + vt_timeout_ms();
+	int r = half_set(half, "state", "remove");
+	char path[64];
+
+	snprintf(path, sizeof(path), MD "/dev-%s", half->name);
+	while (!r && !access(path, F_OK)) {
+		usleep(10000);
+		r = vt_now_ms() > end ? -ETIMEDOUT : 0;
+	}
+	return r;
+}
+
 /* A new disk takes the place of the one that has failed, and is filled. */
 static int half_replace(const struct vt_bdev *half)
 {
@@ -160,7 +175,7 @@ static int half_replace(const struct vt_bdev *half)
 
 	if (fstat(half->fd, &st))
 		return -errno;
-	r = half_set(half, "state", "remove");
+	r = half_remove(half);
 	snprintf(value, sizeof(value), "%u:%u", major(st.st_rdev), minor(st.st_rdev));
 	r = r ?: md_set("new_dev", value);
 	snprintf(value, sizeof(value), "%lu", (unsigned long)(half->bytes / 1024));
