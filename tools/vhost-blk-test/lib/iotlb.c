@@ -77,12 +77,13 @@ static void miss_take(struct vt_iotlb *iotlb)
 		iotlb->error = n < 0 ? -errno : -EPROTO;
 		return;
 	}
+	/* Counted first: what it was asked for may be done as soon as it is answered. */
+	__atomic_store_n(&iotlb->last_miss, msg.iotlb.iova, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&iotlb->nr_misses, 1, __ATOMIC_RELEASE);
 	if (!__atomic_load_n(&iotlb->mute, __ATOMIC_ACQUIRE))
 		r = vt_iotlb_answer(iotlb, msg.iotlb.iova);
 	if (r)
 		iotlb->error = r;
-	__atomic_store_n(&iotlb->last_miss, msg.iotlb.iova, __ATOMIC_RELEASE);
-	__atomic_fetch_add(&iotlb->nr_misses, 1, __ATOMIC_RELEASE);
 }
 
 static void *answer_all(void *arg)
