@@ -166,7 +166,7 @@ TEST_F(bad, status_unmapped)
 	}
 }
 
-/* C06, and types whose feature is not offered */
+/* C06, and types whose feature is not acked */
 TEST_F(bad, unknown_type)
 {
 	static const uint32_t type[] = {
