@@ -67,7 +67,8 @@ kvm_hold() {
 
 	mkfifo "$ready"
 	# 0xAE01 is KVM_CREATE_VM.
-	perl -e 'open(my $kvm, "+<", "/dev/kvm") && ioctl($kvm, 0xAE01, 0) or die "KVM: $!\n";
+	perl -e 'open(my $kvm, "+<", "/dev/kvm") or die "/dev/kvm: $!\n";
+		ioctl($kvm, 0xAE01, 0) or die "KVM_CREATE_VM: $!\n";
 		open(my $ready, ">", $ARGV[0]); print $ready "held\n"; close($ready);
 		sleep 3600 while getppid() > 1' "$ready" &
 	holder=$!
