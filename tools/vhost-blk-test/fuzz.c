@@ -33,6 +33,8 @@ struct fuzz {
 	uint64_t seed;
 	uint64_t pool;		/* guest memory that requests use */
 	uint64_t tables;	/* indirect tables */
+	struct vt_iotlb iotlb;	/* in rounds with an IOMMU */
+	struct vt_log log;
 	bool stop;		/* for the racing thread */
 	unsigned long chains, kicks, ioctls, rings;
 };
@@ -121,7 +123,7 @@ static uint16_t any_flags(struct fuzz *f)
 static void any_header(struct fuzz *f, uint64_t gpa)
 {
 	static const uint32_t types[] = { 0, 1, 4, 8, 11, 13, 14, 0x80000000, 0x80000001, 2 };
-	uint32_t type = types[chance(f, 80) ? rnd(f, 4) : rnd(f, 10)];
+	uint32_t type = types[chance(f, 80) ? rnd(f, 6) : rnd(f, 10)];
 	uint64_t sector = rnd(f, f->bdev.bytes / 512);
 
 	if (chance(f, 5))
@@ -133,6 +135,21 @@ static void any_header(struct fuzz *f, uint64_t gpa)
 	vt_hdr_write(&f->dev.mem, gpa, type, sector);
 }
 
+/* Ranges of a discard, most of them good, anywhere that requests find their payload. */
+static void any_ranges(struct fuzz *f)
+{
+	uint64_t gpa = f->pool + rnd(f, POOL_PAGES * 8 - 2) * 512;
+	uint64_t end = f->bdev.bytes / 512;
+
+	for (unsigned int i = 0; i < VT_RANGES_MAX; i++) {
+		uint64_t sector = chance(f, 98) ? rnd(f, end - 256) : end - rnd(f, 3);
+
+		vt_range_write(&f->dev.mem, gpa, i, chance(f, 99) ? sector : next(&f->rng),
+			       chance(f, 98) ? rnd(f, 256) : next(&f->rng),
+			       chance(f, 98) ? 0 : chance(f, 50) ? 1 : next(&f->rng));
+	}
+}
+
 /* A chain in ring or table @d of @num entries: header, payload, status; then damage. */
 static unsigned int any_chain(struct fuzz *f, volatile struct vring_desc *d,
 			      unsigned int first, unsigned int num, bool in_ring)
@@ -142,11 +159,14 @@ static unsigned int any_chain(struct fuzz *f, volatile struct vring_desc *d,
 	bool write = chance(f, 50);
 
 	any_header(f, hdr);
+	if (chance(f, 20))
+		any_ranges(f);
 	for (i = 0; i < n; i++) {
 		unsigned int to = in_ring ? rnd(f, num) : i + 1;
 		struct vring_desc new = {
 			.addr = chance(f, 90) ? f->pool + rnd(f, POOL_PAGES * 8) * 512 : any_gpa(f),
-			.len = chance(f, 90) ? 512 * (1 + rnd(f, 16)) : any_len(f),
+			.len = chance(f, 20) ? 16 * (1 + rnd(f, 66)) :
+			       chance(f, 90) ? 512 * (1 + rnd(f, 16)) : any_len(f),
 			.flags = write ? VRING_DESC_F_WRITE : 0,
 			.next = to,
 		};
@@ -203,13 +223,32 @@ static void do_chain(struct fuzz *f, struct vt_queue *q)
 		*vt_used_event(q) = next(&f->rng);
 }
 
+static bool has_iommu(const struct fuzz *f)
+{
+	return f->dev.features & VT_F(VIRTIO_F_ACCESS_PLATFORM);
+}
+
+/* Empty rings, where the device can find them. */
+static int rings_reset(struct fuzz *f)
+{
+	const struct vt_iotlb_map all = { .size = UINT64_MAX };
+	int r = 0;
+
+	for (unsigned int i = 0; i < f->dev.nr_queues && !r; i++)
+		r = vt_vring_reset(&f->dev, i, 0);
+	if (!has_iommu(f) || r)
+		return r;
+	/* Nonsense is not replaced by what overlaps with it. */
+	return vt_iotlb_send(&f->dev, VHOST_IOTLB_INVALIDATE, &all) ?:
+	       vt_log_used(&f->dev, false) ?: vt_iotlb_prefetch(&f->iotlb);
+}
+
 /* Fresh rings for a queue that a broken one has stopped. */
 static void rings_renew(struct fuzz *f)
 {
 	f->rings++;
 	vt_detach(&f->dev);
-	for (unsigned int i = 0; i < f->dev.nr_queues; i++)
-		vt_vring_reset(&f->dev, i, 0);
+	rings_reset(f);
 	vt_attach(&f->dev, f->bdev.fd);
 }
 
@@ -234,6 +273,72 @@ static void mem_table_any(struct fuzz *f)
 		vt_mem_set(&f->dev.mem, f->dev.fd);
 }
 
+/* A log that covers all, a part or nothing, on and off. */
+static void log_any(struct fuzz *f)
+{
+	switch (rnd(f, 5)) {
+	case 0:
+		vt_log_base(&f->dev, chance(f, 50) ? NULL : (void *)next(&f->rng));
+		break;
+	case 1:
+		vt_log_base(&f->dev, f->log.bits);
+		break;
+	case 2:
+		vt_log_features(&f->dev, chance(f, 50));
+		break;
+	case 3:
+		vt_log_used(&f->dev, chance(f, 50));
+		break;
+	default:
+		if (chance(f, 50))
+			vt_log_start(&f->log);
+		else
+			vt_log_stop(&f->log);
+		break;
+	}
+}
+
+/* Translations come and go, also of what nobody asked for. */
+static void iotlb_any(struct fuzz *f)
+{
+	struct vt_iotlb_map map = {
+		.iova = any_gpa(f) & ~(chance(f, 90) ? 4095ULL : 0), .size = 4096 << rnd(f, 12),
+		.perm = rnd(f, 4),
+	};
+
+	if (chance(f, 5))
+		map.size = next(&f->rng);
+	map.to = vt_dev_ptr(&f->dev.mem, f->pool);
+	if (chance(f, 5))
+		map.to = (void *)next(&f->rng);
+	vt_iotlb_send(&f->dev, chance(f, 10) ? rnd(f, 256) : chance(f, 20) ?
+		      VHOST_IOTLB_UPDATE : VHOST_IOTLB_INVALIDATE, &map);
+	if (chance(f, 5))
+		f->iotlb.mute = !f->iotlb.mute;
+}
+
+/* What this device adds to the generic ones. */
+static void do_own_ioctl(struct fuzz *f)
+{
+	struct vhost_blk_stats stats;
+	uint32_t wce = chance(f, 90) ? rnd(f, 2) : next(&f->rng);
+
+	switch (rnd(f, 4)) {
+	case 0:
+		vt_ioctl(f->dev.fd, VHOST_BLK_SET_WCE, &wce, sizeof(wce));
+		break;
+	case 1:
+		vt_ioctl(f->dev.fd, VHOST_BLK_GET_STATS, &stats, sizeof(stats));
+		break;
+	case 2:
+		log_any(f);
+		break;
+	default:
+		iotlb_any(f);
+		break;
+	}
+}
+
 /* Things a VMM may do, at any moment, also with nonsense in them. */
 static void do_ioctl(struct fuzz *f)
 {
@@ -252,6 +357,10 @@ static void do_ioctl(struct fuzz *f)
 	struct vt_queue *q = &f->dev.q[i % f->dev.nr_queues];
 
 	f->ioctls++;
+	if (chance(f, 25)) {
+		do_own_ioctl(f);
+		return;
+	}
 	switch (rnd(f, 16)) {
 	case 0:
 		vt_detach(&f->dev);
@@ -345,18 +454,37 @@ static void steps(struct fuzz *f)
 /* All of the device's state that steps() may have changed, put right. */
 static int recover(struct fuzz *f)
 {
+	uint32_t wce = 1;
 	int r;
 
 	r = vt_detach(&f->dev);
 	r = r ?: vt_dev_protect(&f->dev.mem, f->pool, POOL_PAGES * 4096, PROT_READ | PROT_WRITE);
-	r = r ?: vt_mem_set(&f->dev.mem, f->dev.fd);
+	r = r ?: vt_log_base(&f->dev, f->log.bits);
+	r = r ?: vt_ioctl(f->dev.fd, VHOST_BLK_SET_WCE, &wce, sizeof(wce));
 	r = r ?: vt_ioctl(f->dev.fd, VHOST_SET_FEATURES, &f->dev.features, sizeof(uint64_t));
-	for (unsigned int i = 0; i < f->dev.nr_queues && !r; i++)
-		r = vt_vring_reset(&f->dev, i, 0);
+	if (has_iommu(f))
+		r = r ?: vt_iotlb_start(&f->iotlb, &f->dev);
+	else
+		r = r ?: vt_mem_set(&f->dev.mem, f->dev.fd);
+	r = r ?: rings_reset(f);
 	r = r ?: vt_attach(&f->dev, f->bdev.fd);
 	for (unsigned int i = 0; i < f->dev.nr_queues && !r; i++)
 		r = vt_good(&f->dev.q[i]);
 	return r;
+}
+
+/* What the driver acks: all of it as a rule, or as little as a driver can do with. */
+static uint64_t any_features(struct fuzz *f)
+{
+	uint64_t features = VT_F(VIRTIO_BLK_F_MQ);
+
+	if (chance(f, 80))
+		features = VT_F_BASE | VT_F_RANGES | VT_F(VIRTIO_BLK_F_CONFIG_WCE);
+	if (chance(f, 50))
+		features |= VT_F_EVENT_IDX;
+	if (chance(f, 20))
+		features |= VT_F(VIRTIO_F_ACCESS_PLATFORM);
+	return features;
 }
 
 static int fuzz_round(struct fuzz *f)
@@ -368,11 +496,14 @@ static int fuzz_round(struct fuzz *f)
 	f->rng = f->seed * 0x9e3779b97f4a7c15ULL | 1;
 	opts.nr_queues = 1 + rnd(f, 3);
 	opts.num = 8 << rnd(f, 5);
-	opts.features = chance(f, 80) ? VT_F_BASE : VT_F(VIRTIO_BLK_F_MQ);
-	if (chance(f, 50))
-		opts.features |= VT_F_EVENT_IDX;
+	opts.features = any_features(f);
 	memset(&f->dev, 0, sizeof(f->dev));
+	memset(&f->iotlb, 0, sizeof(f->iotlb));
 	r = vt_dev_init(&f->dev, &opts);
+	r = r ?: vt_log_init(&f->log, &f->dev);
+	f->iotlb.piece = 4096 << rnd(f, 10);
+	if (has_iommu(f))
+		r = r ?: vt_iotlb_start(&f->iotlb, &f->dev) ?: vt_iotlb_prefetch(&f->iotlb);
 	if (r)
 		return r;
 	f->pool = vt_alloc_in(&f->dev.mem, 1, POOL_PAGES * 4096, 4096);
@@ -384,8 +515,13 @@ static int fuzz_round(struct fuzz *f)
 	steps(f);
 	__atomic_store_n(&f->stop, true, __ATOMIC_RELAXED);
 	pthread_join(racer, NULL);
+	/* Whatever it could not make sense of in between does not count. */
+	vt_iotlb_stop(&f->iotlb);
+	f->iotlb = (struct vt_iotlb) { .piece = f->iotlb.piece };
 	r = recover(f);
+	vt_iotlb_stop(&f->iotlb);
 	vt_dev_fini(&f->dev);
+	vt_log_fini(&f->log);
 	return r;
 }
 
@@ -430,7 +566,7 @@ int main(int argc, char **argv)
 		{ "seed", required_argument, NULL, 'S' },
 		{ 0 }
 	};
-	struct vt_null_opts disk = { .lbs = 512 };
+	struct vt_null_opts disk = { .lbs = 512, .cache_mib = 4, .discard = true };
 	unsigned long seconds = 60, rounds = 0;
 	static struct fuzz f = { .seed = 1 };
 	int c, r;
