@@ -44,11 +44,11 @@ static int script(char (*line)[LINE_BYTES], unsigned int nr, const char *fmt, ..
 	return r ? -EIO : (int)n;
 }
 
-static int lower_null(struct vt_stack *s, unsigned int nr, unsigned int lbs)
+static int lower_null(struct vt_stack *s, unsigned int nr)
 {
 	static const char * const name[] = { "vbtlow0", "vbtlow1" };
 	struct vt_null_opts opts = {
-		.mib = STACK_MIB, .lbs = lbs, .cache_mib = 4, .discard = true,
+		.mib = STACK_MIB, .cache_mib = 4, .discard = true,
 	};
 	int r = 0;
 
@@ -117,7 +117,7 @@ static int make_brd(struct vt_stack *s)
 /* Pieces that lie on two disks, with odd boundaries, so that bios are split. */
 static int make_dm_linear(struct vt_stack *s)
 {
-	return lower_null(s, 2, 512) ?:
+	return lower_null(s, 2) ?:
 	       make_dm(s, "dm_mod", "vbtlinear",
 		       "0 4001 linear /dev/vbtlow0 7\n"
 		       "4001 8000 linear /dev/vbtlow1 100\n"
@@ -130,14 +130,14 @@ static int make_dm_crypt(struct vt_stack *s)
 
 	snprintf(table, sizeof(table), "0 %u crypt aes-xts-plain64 %064d 0 /dev/vbtlow0 0",
 		 STACK_SECTORS, 1);
-	return lower_null(s, 1, 512) ?: make_dm(s, "dm_crypt", "vbtcrypt", table);
+	return lower_null(s, 1) ?: make_dm(s, "dm_crypt", "vbtcrypt", table);
 }
 
 /* The pool's metadata on one disk, its data on the other one; volume 0 as large as that. */
 static int make_dm_thin(struct vt_stack *s)
 {
 	char table[96];
-	int r = lower_null(s, 2, 512);
+	int r = lower_null(s, 2);
 
 	if (!r && vt_modprobe("dm_thin_pool", "")) {
 		strcpy(s->lacks, "this kernel has no dm-thin");
@@ -157,18 +157,23 @@ static int make_md_raid1(struct vt_stack *s)
 	char table[64];
 
 	snprintf(table, sizeof(table), "0 %u linear /dev/vbtlow1 0", STACK_SECTORS);
-	return lower_null(s, 2, 512) ?: vt_dm_create(&s->lower[2], "vbtleg", table) ?:
+	return lower_null(s, 2) ?: vt_dm_create(&s->lower[2], "vbtleg", table) ?:
 	       make_script(s, "md-raid1", "vbtlow0 %s", s->lower[2].name);
 }
 
 static int make_nvme_tcp(struct vt_stack *s)
 {
-	return lower_null(s, 1, 512) ?: make_script(s, "nvme-tcp", "vbtlow0");
+	return lower_null(s, 1) ?: make_script(s, "nvme-tcp", "vbtlow0");
 }
 
+/*
+ * The target hands on the very pages that its host was given, in pieces that end
+ * inside a block; null_blk writes beyond its own pages then, a loop device does not.
+ */
 static int make_nvme_loop(struct vt_stack *s)
 {
-	return lower_null(s, 1, 4096) ?: make_script(s, "nvme-loop", "vbtlow0");
+	return vt_loop_create(&s->lower[0], STACK_MIB * VT_MIB, 4096) ?:
+	       make_script(s, "nvme-loop", "%s", s->lower[0].name);
 }
 
 static int make_lio_ram(struct vt_stack *s)
