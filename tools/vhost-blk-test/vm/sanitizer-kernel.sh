@@ -48,7 +48,10 @@ set_kind() {
 	local names needed=(FAULT_INJECTION FAIL_MAKE_REQUEST DEBUG_LIST GCOV_KERNEL)
 	local kasan=(KASAN PROVE_LOCKING UBSAN DEBUG_KMEMLEAK)
 	case $1 in
-	um) arch=um target=linux names=(common kasan um) required=("${needed[@]}" "${kasan[@]}") ;;
+	um)
+		arch=um target=linux names=(common storage kasan um)
+		required=("${needed[@]}" "${kasan[@]}" XFS_FS NVME_TARGET)
+		;;
 	smp)
 		arch=x86 target=bzImage names=(common kasan x86)
 		required=("${needed[@]}" "${kasan[@]}" SMP DEBUG_ATOMIC_SLEEP)
@@ -65,7 +68,7 @@ set_kind() {
 check_config() {
 	local option missing=()
 	for option in "${required[@]}"; do
-		grep -q "^CONFIG_$option=y" "$1" || missing+=("$option")
+		grep -q "^CONFIG_$option=[ym]" "$1" || missing+=("$option")
 	done
 	[ ${#missing[@]} -eq 0 ] || die "the kernel has no ${missing[*]}: see kconfig/"
 }
