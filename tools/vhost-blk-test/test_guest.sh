@@ -167,11 +167,76 @@ test_queues() {
 	check "QEMU ends" qemu_wait 30
 }
 
+# Bios that the disk below the image file had to make stable at once.
+stable_trace_start() {
+	local dir=/sys/kernel/tracing/instances/image device
+
+	mkdir "$dir" || return
+	device=$(stat -c '%Hr %Lr' "$1")
+	echo "dev == $((${device% *} << 20 | ${device#* }))" >"$dir/events/block/block_bio_queue/filter" &&
+		echo 1 >"$dir/events/block/block_bio_queue/enable"
+}
+
+# As many as the guest wrote in write-through mode, and hardly any else.
+stable_trace_fits() {
+	local count
+
+	count=$(grep -cE 'block_bio_queue: [0-9,]+ [A-Z]*F' /sys/kernel/tracing/instances/image/trace)
+	echo "$count bios flushed or were FUA, of 64 writes in write-through mode"
+	((count >= 64 && count < 128))
+}
+
+stable_trace_stop() {
+	echo 0 >/sys/kernel/tracing/instances/image/events/block/block_bio_queue/enable
+	rmdir /sys/kernel/tracing/instances/image
+}
+
+# allocated_is FILE MIB: but for what the file system needs itself
+allocated_is() {
+	local kib
+
+	sync "$1"
+	kib=$(du -k "$1" | cut -f 1)
+	echo "$kib KiB are allocated, $2 MiB expected"
+	((kib >= $2 * 1024 && kib < ($2 + 1) * 1024))
+}
+
+# image_guest NAME FILE DISCARDS [OPTIONS]: the guest script on an image file
+image_guest() {
+	guest_start "$1" "$2${4-}" image serial=test discards="$3"
+	check "$1: QEMU starts" qmp_connect || return
+	check "$1: guest boots" await '^guest: ready' 90 || return
+	check "$1: the file's engine is the kernel" until_true 10 engine_is vhost
+	check "$1: guest ends its script without a failure" await '^guest: done 0' 120
+	guest_results
+	check "$1: guest switches itself off, QEMU ends" qemu_wait 30
+}
+
+test_image() {
+	local dir=$work/image.d image=$work/image.d/image
+
+	null_blk_create nullb1 128 cache_size=16 discard=1 || { result 1 "a disk for an image file"; return; }
+	mkdir "$dir"
+	check "file system for an image file" \
+		mke2fs -q -F -t ext4 -b 4096 -E nodiscard,lazy_itable_init=1 "$null_blk" &&
+		check "mount" mount -o noinit_itable,commit=600 "$null_blk" "$dir" || return
+	truncate -s 40M "$image"
+	check "trace of the disk below" stable_trace_start "$null_blk"
+	image_guest unmap "$image" 1 ,discard=unmap
+	check "what the guest discarded is free on the host" allocated_is "$image" 16
+	check "writes are made stable in write-through mode only" stable_trace_fits
+	stable_trace_stop
+	image_guest ignore "$image" 0
+	check "a discard that QEMU ignores is ignored" allocated_is "$image" 32
+	check "nobody has the file open" umount "$dir"
+	null_blk_remove nullb1
+}
+
 nested_init
 echo "TAP version 13"
 null_blk_create nullb0 256 || bail_out "no null_blk"
 disk=$null_blk
-for section in test_bios test_verify test_control test_queues; do
+for section in test_bios test_verify test_control test_queues test_image; do
 	"$section"
 	# A section that ended early leaves its QEMU.
 	qemu_kill
