@@ -5,8 +5,8 @@
  * The device is virtio-blk with a second engine.  Properties, config space,
  * reset, migration state and the engine in QEMU are the parent's.  Once the
  * guest's driver is ready and the drive is plain raw on a host block device or
- * file, the virtqueues are handed to /dev/vhost-blk, and taken back when QEMU needs
- * the drive itself.
+ * file, the virtqueues are handed to /dev/vhost-blk, and taken back when QEMU
+ * needs the drive itself.
  *
  *   OFF     the parent's ioeventfd is stopped: no driver, or VM not running
  *   QEMU    the parent serves the virtqueues
@@ -353,8 +353,9 @@ static bool vhost_blk_is_same(const struct stat *a, const struct stat *b)
 }
 
 /*
- * Is @fd open on what @host is?  Nothing else must ever be written to.  The node's own fd is the first member of block/file-posix.c's state; if
- * it were not, this would fail and QEMU would keep the drive.
+ * Is @fd open on what @host is?  Nothing else must ever be written to.  The
+ * node's own fd is the first member of block/file-posix.c's state; if it were
+ * not, this would fail and QEMU would keep the drive.
  */
 static bool vhost_blk_is_disk(int fd, BlockDriverState *host, Error **errp)
 {
@@ -395,10 +396,10 @@ static int vhost_blk_open_disk(VHostBlk *v, BlockDriverState *host,
  */
 static uint32_t vhost_blk_backend_flags(VHostBlk *v, BlockDriverState *host)
 {
-    BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk);
+    int flags = blk_bs(VIRTIO_BLK(v)->blk)->open_flags & host->open_flags;
 
     if (!virtio_has_feature(v->dev.features, VIRTIO_BLK_F_DISCARD) ||
-        (v->disk_unmaps && (bs->open_flags & host->open_flags & BDRV_O_UNMAP))) {
+        (v->disk_unmaps && (flags & BDRV_O_UNMAP))) {
         return 0;
     }
     return VHOST_BLK_BACKEND_NO_UNMAP;
@@ -860,9 +861,9 @@ static void vhost_blk_cleanup_vhost(VHostBlk *v)
 }
 
 /*
- * Also with a kernel that can log what it writes (VHOST_F_LOG_ALL): migration of
- * this device is not tested.  Before vhost_dev_init(), which blocks it for a
- * kernel that cannot, and frees the reason twice if that is refused
+ * Also with a kernel that can log what it writes (VHOST_F_LOG_ALL): migration
+ * of this device is not tested.  Before vhost_dev_init(), which blocks it for
+ * a kernel that cannot, and frees the reason twice if that is refused
  * (-only-migratable).
  */
 static int vhost_blk_block_migration(VHostBlk *v, Error **errp)
