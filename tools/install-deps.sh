@@ -11,6 +11,7 @@ packages=(
 	sparse shellcheck perl python3-sphinx              # static checks
 	xz-utils tar
 	dmsetup mount nbd-client nbd-server                # kselftests
+	e2fsprogs xfsprogs btrfs-progs                     # and file systems for images
 )
 
 die() {
