@@ -260,6 +260,7 @@ TEST_F(log, ranges)
 TEST_F(log, off_and_on)
 {
 	uint64_t status = self->area.status;
+	unsigned int all;
 
 	for (unsigned int i = 0; i < 3; i++) {
 		ASSERT_EQ(0, vt_log_stop(&self->log));
@@ -267,9 +268,9 @@ TEST_F(log, off_and_on)
 		ASSERT_EQ(4097, request(self, IN, 8, self->area.low, 4096, status, false));
 		ASSERT_EQ(4097, request(self, IN, 8, self->area.low + 1, 4096, status, false));
 		ASSERT_EQ(0, vt_log_start(&self->log));
-		/* switching it on writes nothing but the used ring */
-		EXPECT_EQ(vt_log_count_all(&self->log),
-			  vt_log_count(&self->log, self->q->used_gpa, used_bytes(self->q)));
+		/* switching it on writes nothing but the used ring, perhaps just now */
+		all = vt_log_count_all(&self->log);
+		EXPECT_LE(all, vt_log_count(&self->log, self->q->used_gpa, used_bytes(self->q)));
 		ASSERT_EQ(4097, request(self, IN, 8, self->area.high, 4096, status, false));
 		marks_check(_metadata, self, self->area.high, 4096, status);
 	}
