@@ -14,6 +14,7 @@
  */
 #include <linux/blkdev.h>
 #include <linux/bvec.h>
+#include <linux/cgroup.h>
 #include <linux/cred.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
@@ -39,6 +40,7 @@
  * struct vhost_blk_file - an open image file
  * @disk:       what all disks have; first
  * @wq:         for what has to wait; only while attached
+ * @blkcg:      control group that attached it: pays for what waits, too
  * @lbs_bytes:  logical block size: what direct I/O has to be aligned to in the file
  * @mem_mask:   of what it has to be aligned to in memory
  * @direct:     past the page cache
@@ -46,6 +48,7 @@
 struct vhost_blk_file {
 	struct vhost_blk_disk disk;
 	struct workqueue_struct *wq;
+	struct cgroup_subsys_state *blkcg;
 	unsigned int lbs_bytes;
 	unsigned int mem_mask;
 	bool direct;
@@ -94,7 +97,10 @@ static struct file *vhost_blk_req_file(const struct vhost_blk_file_req *fr)
 
 /* ---- what has to wait ---- */
 
-/* With the rights of who opened the file: a kernel thread may use reserved blocks. */
+/*
+ * With the rights of who opened the file, because a kernel thread may use reserved
+ * blocks, and on the owner's account.
+ */
 static void vhost_blk_file_work(struct work_struct *work)
 {
 	struct vhost_blk_file_req *fr = container_of(work, struct vhost_blk_file_req, work);
@@ -102,9 +108,11 @@ static void vhost_blk_file_work(struct work_struct *work)
 	const struct cred *old;
 
 	kthread_use_mm(mm);
+	kthread_associate_blkcg(to_vhost_blk_file(fr->req.queue->disk)->blkcg);
 	old = override_creds(vhost_blk_req_file(fr)->f_cred);
 	fr->ret = fr->run(fr);
 	revert_creds(old);
+	kthread_associate_blkcg(NULL);
 	kthread_unuse_mm(mm);
 	/* The slot is somebody else's from here on. */
 	vhost_blk_req_done(&fr->req);
@@ -567,12 +575,21 @@ static int vhost_blk_file_attach(struct vhost_blk_disk *disk)
 	struct vhost_blk_file *image = to_vhost_blk_file(disk);
 
 	image->wq = alloc_workqueue("vhost-blk-file", WQ_UNBOUND, VHOST_BLK_FILE_MAX_ACTIVE);
-	return image->wq ? 0 : -ENOMEM;
+	if (!image->wq)
+		return -ENOMEM;
+#ifdef CONFIG_BLK_CGROUP
+	image->blkcg = task_get_css(current, io_cgrp_id);
+#endif
+	return 0;
 }
 
 static void vhost_blk_file_detach(struct vhost_blk_disk *disk)
 {
-	destroy_workqueue(to_vhost_blk_file(disk)->wq);
+	struct vhost_blk_file *image = to_vhost_blk_file(disk);
+
+	destroy_workqueue(image->wq);
+	if (image->blkcg)
+		css_put(image->blkcg);
 }
 
 /* A file can grow and shrink while it is attached; a sector it has a part of does not count. */

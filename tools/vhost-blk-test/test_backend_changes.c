@@ -615,6 +615,30 @@ TEST_F(changes, io_is_the_owners)
 	EXPECT_EQ(0, vt_cgroup_remove(CGROUP));
 }
 
+/* J05: also of an image file with holes, which are written in a workqueue */
+TEST_F(changes, file_io_is_the_owners)
+{
+	struct vt_fs fs = {};
+	int disk;
+
+	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtacct", &(struct vt_null_opts) {
+		.mib = 160,
+	}));
+	if (vt_cgroup_create(CGROUP, "io"))
+		SKIP(return, "this kernel has no io controller");
+	disk = self->disk.fd;
+	EXPECT_EQ(0, vt_fs_create(&fs, "ext4", &self->disk));
+	self->disk.fd = vt_image_create(&fs, "image", O_DIRECT, 16 * VT_MIB);
+	EXPECT_LE(0, self->disk.fd);
+	EXPECT_EQ(0, group_wait(group_start(self, io_of_owner)));
+	close(self->disk.fd);
+	self->disk.fd = disk;
+	EXPECT_EQ(0, vt_fs_destroy(&fs));
+	EXPECT_LE(OWNER_MIB * VT_MIB, io_stat(&self->disk, "rbytes="));
+	EXPECT_LE(OWNER_MIB * VT_MIB + 4096, io_stat(&self->disk, "wbytes="));
+	EXPECT_EQ(0, vt_cgroup_remove(CGROUP));
+}
+
 /* Writes that the limit holds up for a second; reads on the other queue are not. */
 static int throttled_owner(changes_data *self)
 {
