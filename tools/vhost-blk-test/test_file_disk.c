@@ -3,6 +3,8 @@
  * Image files on a disk that is slow, loses power or is frozen: requests wait
  * without keeping each other, and what was promised is there afterwards.
  */
+#include <sys/sysmacros.h>
+
 #include "vt_test.h"
 
 #define IN		VIRTIO_BLK_T_IN
@@ -27,7 +29,7 @@ static uint64_t nth_sector(unsigned int i)
 FIXTURE(held) {
 	struct vt_bdev disk, delay;
 	struct vt_fs fs;
-	struct vt_trace trace;	/* of what the delayed disk is given */
+	struct vt_event given;	/* to any disk */
 	struct vt_dev dev;
 	struct vt_queue *q;
 	struct vt_req req[NR];
@@ -51,7 +53,6 @@ FIXTURE_VARIANT(held) {
 
 FIXTURE_VARIANT_ADD(held, ext4) { .type = "ext4", .direct = true };
 FIXTURE_VARIANT_ADD(held, btrfs) { .type = "btrfs" };	/* through the page cache */
-FIXTURE_VARIANT_ADD(held, xfs) { .type = "xfs", .direct = true };
 
 static int delay_set(held_data *self, unsigned int ms)
 {
@@ -124,7 +125,7 @@ FIXTURE_TEARDOWN(held)
 	/* also when the test has failed half-way */
 	if (self->fd >= 0)
 		EXPECT_EQ(0, delay_set(self, 0));
-	vt_trace_stop(&self->trace);
+	vt_event_stop(&self->given);
 	if (self->q) {
 		EXPECT_EQ(0, vt_good(self->q));
 		EXPECT_EQ(0, vt_queue_idle(self->q));
@@ -143,25 +144,27 @@ FIXTURE_TEARDOWN(held)
 static int held_wait(held_data *self, unsigned int nr)
 {
 	int64_t end = vt_now_ms() + vt_timeout_ms();
-	struct vt_trace_count n;
-	unsigned int reads = 0;
-	int r = 0;
+	char read[48];
+	struct stat st;
+	int seen;
 
-	while (!r && reads < nr) {
-		if (vt_now_ms() > end)
-			return -ETIMEDOUT;
-		r = vt_trace_read(&self->trace, &n);
-		reads += n.reads;
+	if (fstat(self->delay.fd, &st))
+		return -errno;
+	snprintf(read, sizeof(read), "block_bio_queue: %u,%u R", major(st.st_rdev),
+		 minor(st.st_rdev));
+	while ((seen = vt_event_find(&self->given, read, NULL, 0)) < (int)nr) {
+		if (seen < 0 || vt_now_ms() > end)
+			return seen < 0 ? seen : -ETIMEDOUT;
 		usleep(1000);
 	}
-	return r;
+	return 0;
 }
 
 /* Put NR requests in flight, all of them at once, on the disk. */
 static void held_start(struct __test_metadata *_metadata, held_data *self)
 {
 	ASSERT_EQ(0, delay_set(self, 20 * vt_timeout_ms()));
-	ASSERT_EQ(0, vt_trace_start(&self->trace, &self->delay));
+	ASSERT_EQ(0, vt_event_start(&self->given, "block/block_bio_queue"));
 	for (unsigned int i = 0; i < NR; i++) {
 		memset(vt_ptr(&self->dev.mem, self->req[i].data), 0, LEN);
 		ASSERT_EQ(0, vt_req_submit(self->q, &self->req[i]));
@@ -274,7 +277,7 @@ TEST_F(held, killed)
 	self->q = NULL;
 	ASSERT_EQ(0, pipe(ready));
 	ASSERT_EQ(0, delay_set(self, 20 * vt_timeout_ms()));
-	ASSERT_EQ(0, vt_trace_start(&self->trace, &self->delay));
+	ASSERT_EQ(0, vt_event_start(&self->given, "block/block_bio_queue"));
 	pid = fork();
 	if (!pid)
 		doomed(self, ready[1]);

@@ -20,7 +20,7 @@ static const struct fs_kind {
 	{ "ext4", "mkfs.ext4", "-q -F -b 4096 -E lazy_itable_init=1,nodiscard",
 	  "noinit_itable,commit=600" },
 	{ "xfs", "mkfs.xfs", "--unsupported -q -f -K -l size=8m 2>/dev/null", "" },
-	{ "btrfs", "mkfs.btrfs", "-q -f -K -m single -d single", "" },
+	{ "btrfs", "mkfs.btrfs", "-q -f -K -m single -d single >/dev/null 2>&1", "" },
 	{ "tmpfs", NULL, NULL, "size=128m,huge=never" },
 };
 
@@ -144,7 +144,7 @@ int vt_fs_shutdown(const struct vt_fs *fs)
 int vt_fs_fill(const struct vt_fs *fs, const char *name)
 {
 	off_t at = 0;
-	int fd = vt_image_open(fs, name, O_RDWR | O_CREAT);
+	int fd = vt_image_create(fs, name, 0, 0);
 
 	if (fd < 0)
 		return fd;
@@ -164,16 +164,27 @@ int vt_image_open(const struct vt_fs *fs, const char *name, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-int vt_image_create(const struct vt_fs *fs, const char *name, int flags, uint64_t bytes)
+static int image_try(const struct vt_fs *fs, const char *name, int flags, uint64_t bytes)
 {
-	int fd;
+	int fd, r;
 
 	vt_image_remove(fs, name);
 	fd = vt_image_open(fs, name, flags | O_RDWR | O_CREAT | O_EXCL);
-	if (fd >= 0 && ftruncate(fd, bytes)) {
-		close(fd);
-		return -errno;
-	}
+	if (fd < 0 || !ftruncate(fd, bytes))
+		return fd;
+	r = -errno;
+	close(fd);
+	return r;
+}
+
+int vt_image_create(const struct vt_fs *fs, const char *name, int flags, uint64_t bytes)
+{
+	int64_t end = vt_now_ms() + vt_timeout_ms();
+	int fd;
+
+	/* What was removed just now is free in btrfs after its next commit. */
+	while ((fd = image_try(fs, name, flags, bytes)) == -ENOSPC && vt_now_ms() < end)
+		sync();
 	return fd;
 }
 
