@@ -868,7 +868,7 @@ TEST_F(slow, detach)
 	int64_t start;
 
 	SKIP_WITHOUT_DISK(m);
-	ASSERT_EQ(0, slow_set(m, 50));
+	ASSERT_EQ(0, slow_set(m, 10));
 	ASSERT_EQ(0, vt_req_submit(m->q, &self->req));
 	ASSERT_EQ(0, vt_fetched_wait(m->q));
 	start = vt_now_ms();
@@ -890,7 +890,7 @@ TEST_F(slow, close)
 	int64_t start;
 
 	SKIP_WITHOUT_DISK(m);
-	ASSERT_EQ(0, slow_set(m, 50));
+	ASSERT_EQ(0, slow_set(m, 10));
 	ASSERT_EQ(0, vt_req_submit(m->q, &self->req));
 	ASSERT_EQ(0, vt_fetched_wait(m->q));
 	start = vt_now_ms();

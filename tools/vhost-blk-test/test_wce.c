@@ -93,9 +93,9 @@ static const struct change {
 	{ OUT, LEN, 1, 0, 0 },
 	{ ZEROES, 0, 0, 1, 0 },
 	{ ZEROES, 0, 0, 3, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP },
-	{ ZEROES, 0, 0, VT_RANGES_MAX, 0 },
+	{ ZEROES, 0, 0, 8, 0 },
 	{ DISCARD, 0, 0, 1, 0 },
-	{ DISCARD, 0, 0, VT_RANGES_MAX, 0 },
+	{ DISCARD, 0, 0, 8, 0 },
 };
 
 static int change_run(wce_data *self, const struct change *c)
@@ -137,16 +137,14 @@ TEST_F(wce, bios)
 
 	SKIP_WITHOUT_DISK();
 	changes_check(_metadata, self, false);
-	for (unsigned int i = 0; i < 2; i++) {
-		ASSERT_EQ(0, wce_set(&self->dev, 0));
-		/* what was acknowledged before becomes stable, at least the first time */
-		ASSERT_EQ(0, vt_trace_read(&self->trace, &n));
-		EXPECT_EQ(variant->cache, n.flushes == 1);
-		changes_check(_metadata, self, variant->cache);
-		ASSERT_EQ(0, wce_set(&self->dev, 1));
-		ASSERT_EQ(0, vt_trace_read(&self->trace, &n));
-		changes_check(_metadata, self, false);
-	}
+	ASSERT_EQ(0, wce_set(&self->dev, 0));
+	/* what was acknowledged before becomes stable */
+	ASSERT_EQ(0, vt_trace_read(&self->trace, &n));
+	EXPECT_EQ(variant->cache, n.flushes == 1);
+	changes_check(_metadata, self, variant->cache);
+	ASSERT_EQ(0, wce_set(&self->dev, 1));
+	ASSERT_EQ(0, vt_trace_read(&self->trace, &n));
+	changes_check(_metadata, self, false);
 	/* a read is none of its business, and a flush is what it was */
 	ASSERT_EQ(0, wce_set(&self->dev, 0));
 	ASSERT_EQ(0, vt_trace_read(&self->trace, &n));
