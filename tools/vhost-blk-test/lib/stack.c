@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What users keep disks on: block devices over disks in memory, made by stack.sh or dmsetup. */
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+
+#include <linux/random.h>
 
 #include "vt.h"
 
@@ -186,9 +190,30 @@ static int make_lio_file(struct vt_stack *s)
 	return lower_file(s) ?: make_script(s, "lio-file", "%s", s->file);
 }
 
+/*
+ * nbd-server's TLS library waits for random numbers, also when nobody wants TLS, and
+ * user-mode Linux never has enough to begin with.
+ */
+static int random_begin(void)
+{
+	struct {
+		struct rand_pool_info head;
+		char data[32];
+	} pool = { { 256, sizeof(pool.data) }, "not random, but for tests only" };
+	int fd = open("/dev/random", O_RDWR | O_NONBLOCK | O_CLOEXEC), r = 0;
+	char byte;
+
+	if (fd < 0)
+		return -errno;
+	if (read(fd, &byte, 1) != 1 && ioctl(fd, RNDADDENTROPY, &pool))
+		r = -errno;
+	close(fd);
+	return r;
+}
+
 static int make_nbd(struct vt_stack *s)
 {
-	return lower_file(s) ?: make_script(s, "nbd", "%s", s->file);
+	return random_begin() ?: lower_file(s) ?: make_script(s, "nbd", "%s", s->file);
 }
 
 static const struct {
