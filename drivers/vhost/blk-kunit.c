@@ -364,7 +364,8 @@ static void range_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vhost_blk_req_parse(&req, iov, nr_out, nr_in), c->status);
 	for (i = 0; c->status == VIRTIO_BLK_S_OK && i < req.nr_ranges; i++) {
 		struct vhost_blk_range none = {};
-		const struct vhost_blk_range *want = i < ARRAY_SIZE(c->range) ? &c->range[i] : &none;
+		const struct vhost_blk_range *want =
+			i < ARRAY_SIZE(c->range) ? &c->range[i] : &none;
 
 		KUNIT_EXPECT_EQ(test, req.ranges[i].sector, want->sector);
 		KUNIT_EXPECT_EQ(test, req.ranges[i].nr_sectors, want->nr_sectors);
