@@ -44,21 +44,46 @@ static int vhost_blk_iotlb_change(struct vhost_iotlb *iotlb, const struct vhost_
 	}
 }
 
-/* Whatever was asked for is forgotten: all vrings try again, and ask again. */
-static void vhost_blk_iotlb_retry(struct vhost_blk *blk)
+/* Is there a question of this vring that has not been answered? */
+static bool vhost_blk_iotlb_asks(struct vhost_dev *dev, const struct vhost_virtqueue *vq)
+{
+	struct vhost_msg_node *node;
+
+	list_for_each_entry(node, &dev->read_list, node)
+		if (node->vq == vq)
+			return true;
+	list_for_each_entry(node, &dev->pending_list, node)
+		if (node->vq == vq)
+			return true;
+	return false;
+}
+
+/*
+ * Let those vrings try again whose questions this has answered, and only those: one
+ * that still waits would ask once more, and every answer would make more questions.
+ */
+static void vhost_blk_iotlb_answered(struct vhost_blk *blk, const struct vhost_iotlb_msg *msg)
 {
 	struct vhost_msg_node *node, *next;
-	LIST_HEAD(asked);
 	unsigned int i;
 
 	spin_lock(&blk->dev.iotlb_lock);
-	list_splice_init(&blk->dev.pending_list, &asked);
-	spin_unlock(&blk->dev.iotlb_lock);
-	list_for_each_entry_safe(node, next, &asked, node)
+	list_for_each_entry_safe(node, next, &blk->dev.pending_list, node) {
+		if (node->msg.iotlb.iova < msg->iova ||
+		    node->msg.iotlb.iova - msg->iova >= msg->size)
+			continue;
+		list_del(&node->node);
 		kfree(node);
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		if (blk->bvqs[i].slots)
-			vhost_poll_queue(&blk->bvqs[i].vq.poll);
+	}
+	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
+		struct vhost_blk_vq *bvq = &blk->bvqs[i];
+
+		if (!bvq->untranslated || vhost_blk_iotlb_asks(&blk->dev, &bvq->vq))
+			continue;
+		bvq->untranslated = false;
+		vhost_poll_queue(&bvq->vq.poll);
+	}
+	spin_unlock(&blk->dev.iotlb_lock);
 }
 
 /**
@@ -83,13 +108,11 @@ int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid, struct vhost_iotlb_msg 
 		goto unlock;
 	vhost_blk_vqs_lock(blk);
 	ret = vhost_blk_iotlb_change(dev->iotlb, msg);
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
+	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
 		memset(blk->bvqs[i].vq.meta_iotlb, 0, sizeof(blk->bvqs[i].vq.meta_iotlb));
-		blk->bvqs[i].untranslated = false;
-	}
-	vhost_blk_vqs_unlock(blk);
 	if (!ret && msg->type == VHOST_IOTLB_UPDATE)
-		vhost_blk_iotlb_retry(blk);
+		vhost_blk_iotlb_answered(blk, msg);
+	vhost_blk_vqs_unlock(blk);
 unlock:
 	mutex_unlock(&dev->mutex);
 	return ret;

@@ -201,6 +201,18 @@ static bool vhost_blk_vq_is_mapped(struct vhost_blk_vq *bvq)
 }
 
 /*
+ * Can requests be returned to it? If not, the pass that the VMM's answer starts
+ * returns them. That descriptors wait for one as well is no reason to wait.
+ */
+static bool vhost_blk_vq_is_writable(struct vhost_blk_vq *bvq)
+{
+	if (bvq->vq.meta_iotlb[VHOST_ADDR_USED] || vq_meta_prefetch(&bvq->vq))
+		return true;
+	bvq->untranslated = true;
+	return false;
+}
+
+/*
  * Return requests to the guest: status bytes, then one used ring update and
  * one signal for all of them.
  */
@@ -214,9 +226,8 @@ static void vhost_blk_reap(struct vhost_blk_vq *bvq)
 
 	lockdep_assert_held(&vq->mutex);
 
-	/* The next pass reaps; but a vring that is stopped has none, and must drain. */
-	if (unlikely(vq->iotlb) && !vq->meta_iotlb[VHOST_ADDR_USED] &&
-	    !vhost_blk_vq_is_mapped(bvq) && vhost_vq_get_backend(vq))
+	/* A vring that is stopped has no next pass, and must drain. */
+	if (unlikely(vq->iotlb) && !vhost_blk_vq_is_writable(bvq) && vhost_vq_get_backend(vq))
 		return;
 	list = llist_reverse_order(llist_del_all(&bvq->done));
 	if (!list)
