@@ -20,7 +20,8 @@ static const struct fs_kind {
 	{ "ext4", "mkfs.ext4", "-q -F -b 4096 -E lazy_itable_init=1,nodiscard",
 	  "noinit_itable,commit=600" },
 	{ "xfs", "mkfs.xfs", "--unsupported -q -f -K -l size=8m 2>/dev/null", "" },
-	{ "btrfs", "mkfs.btrfs", "-q -f -K -m single -d single >/dev/null 2>&1", "" },
+	/* commit: what is removed is free, and chunks are, after a commit only */
+	{ "btrfs", "mkfs.btrfs", "-q -f -K -m single -d single >/dev/null 2>&1", "commit=1" },
 	{ "tmpfs", NULL, NULL, "size=128m,huge=never" },
 };
 
@@ -179,10 +180,10 @@ static int image_try(const struct vt_fs *fs, const char *name, int flags, uint64
 
 int vt_image_create(const struct vt_fs *fs, const char *name, int flags, uint64_t bytes)
 {
-	int64_t end = vt_now_ms() + vt_timeout_ms();
+	int64_t end = vt_now_ms() + 6 * vt_timeout_ms();
 	int fd;
 
-	/* What was removed just now is free in btrfs after its next commit. */
+	/* What was removed just now is free in btrfs some commits later. */
 	while ((fd = image_try(fs, name, flags, bytes)) == -ENOSPC && vt_now_ms() < end)
 		sync();
 	return fd;
