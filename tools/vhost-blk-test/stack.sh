@@ -20,7 +20,7 @@ set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
 config=/sys/kernel/config
-wait_s=$((${VT_TIMEOUT_MS:-5000} / 1000 + 5))
+wait_s=$((${VT_TIMEOUT_MS:-5000} / 1000 * 4 + 10))
 
 log=/tmp/vhost-blk-test-stack.log	# of the last tool that may say why
 
