@@ -20,7 +20,8 @@ set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
 config=/sys/kernel/config
-wait_s=$((${VT_TIMEOUT_MS:-5000} / 1000 * 4 + 10))
+async_md=/sys/module/md_mod/parameters/legacy_async_del_gendisk
+wait_s=$((${VT_TIMEOUT_MS:-5000} / 250 + 10))
 
 log=/tmp/vhost-blk-test-stack.log	# of the last tool that may say why
 
@@ -185,6 +186,8 @@ nbd_destroy() {
 md_create() {
 	local kib disk slot=0
 
+	# Newer kernels keep a stopped array until somebody closes it, for old versions of mdadm.
+	[ ! -e $async_md ] || put $async_md N
 	put /sys/module/md_mod/parameters/new_array "md_$name"
 	await test -d "$md"
 	kib=$(($(cat "/sys/block/$1/size") / 2))

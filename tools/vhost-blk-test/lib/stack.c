@@ -171,13 +171,12 @@ static int make_nvme_tcp(struct vt_stack *s)
 }
 
 /*
- * The target hands on the very pages that its host was given, in pieces that end
- * inside a block; null_blk writes beyond its own pages then, a loop device does not.
+ * The target hands on the very pages that its host was given, in pieces of 512 bytes'
+ * multiples: that is for a disk with such blocks.
  */
 static int make_nvme_loop(struct vt_stack *s)
 {
-	return vt_loop_create(&s->lower[0], STACK_MIB * VT_MIB, 4096) ?:
-	       make_script(s, "nvme-loop", "%s", s->lower[0].name);
+	return lower_null(s, 1) ?: make_script(s, "nvme-loop", "vbtlow0");
 }
 
 static int make_lio_ram(struct vt_stack *s)
