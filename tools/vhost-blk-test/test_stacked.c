@@ -79,8 +79,11 @@ TEST_F(stacked, load)
 	VT_STACK_OR_SKIP(&self->stack, variant->kind);
 	vt_load_spread(self->load, NR_QUEUES, &self->dev, disk);
 	ASSERT_EQ(0, vt_attach(&self->dev, disk->fd));
-	for (int i = 0; i < NR_QUEUES; i++)
+	for (int i = 0; i < NR_QUEUES; i++) {
+		/* nvmet hands memory on without a look at what the disk below takes. */
+		self->load[i].aligned = !strcmp(variant->kind, "nvme_loop");
 		ASSERT_EQ(0, vt_load_start(&self->load[i]));
+	}
 	vt_loads_go_on(_metadata, self->load, NR_QUEUES, vt_loops(NR_REQUESTS));
 	finish(_metadata, &self->dev, self->load, NR_QUEUES, disk);
 }

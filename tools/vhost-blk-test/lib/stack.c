@@ -170,10 +170,6 @@ static int make_nvme_tcp(struct vt_stack *s)
 	return lower_null(s, 1) ?: make_script(s, "nvme-tcp", "vbtlow0");
 }
 
-/*
- * The target hands on the very pages that its host was given, in pieces of 512 bytes'
- * multiples: that is for a disk with such blocks.
- */
 static int make_nvme_loop(struct vt_stack *s)
 {
 	return lower_null(s, 1) ?: make_script(s, "nvme-loop", "vbtlow0");
