@@ -125,7 +125,7 @@ kselftests() {
 	shift 3
 	in_vm "kselftests-$label" "$limit" "$dir" env "VT_LOOPS=${VT_LOOPS:-1}" \
 		"VT_TIMEOUT_MS=${VT_TIMEOUT_MS:-5000}" \
-		"VT_PROGRAM_TIMEOUT=${VT_PROGRAM_TIMEOUT:-240}" "$here/run-kselftests.sh" "$@"
+		"VT_PROGRAM_TIMEOUT=${VT_PROGRAM_TIMEOUT:-480}" "$here/run-kselftests.sh" "$@"
 }
 
 # On a virtual PC with sanitizers, which is 20 times as slow as others, those programs
