@@ -137,7 +137,6 @@ TEST_F(durable, power_cut)
 /* ---- writes in flight ---- */
 
 #define NR_HELD		8
-#define TABLE_BYTES	256
 
 FIXTURE(held) {
 	struct vt_dev dev;
@@ -148,25 +147,17 @@ FIXTURE(held) {
 	struct vt_queue *q;
 };
 
-static void delay_table(const struct vt_bdev *disk, unsigned int write_ms, char table[TABLE_BYTES])
-{
-	snprintf(table, TABLE_BYTES, "0 %lu delay %s 0 0 %s 0 %u %s 0 0",
-		 (unsigned long)(disk->bytes / VT_SECTOR), disk->path, disk->path, write_ms,
-		 disk->path);
-}
-
 FIXTURE_SETUP(held)
 {
 	struct vt_null_opts null = { .cache_mib = 32 };
-	char table[TABLE_BYTES];
 	int r;
 
 	self->delay.fd = -1;
 	self->dev.fd = -1;
 	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtdurable", &null));
-	vt_modprobe("dm_delay", "");
-	delay_table(&self->disk, 10 * vt_timeout_ms(), table);
-	r = vt_dm_create(&self->delay, "vbtdelay", table);
+	r = vt_delay_create(&self->delay, "vbtdelay", &self->disk, (struct vt_delay) {
+		.write = 10 * vt_timeout_ms(),
+	});
 	if (r == -ENOENT)
 		SKIP(return, "no dmsetup here");
 	ASSERT_EQ(0, r);
@@ -195,7 +186,6 @@ FIXTURE_TEARDOWN(held)
 TEST_F(held, flush_overtakes)
 {
 	struct vt_trace_count n;
-	char table[TABLE_BYTES];
 
 	for (unsigned int i = 0; i < NR_HELD; i++)
 		ASSERT_EQ(0, vt_req_submit(self->q, &self->write[i]));
@@ -208,8 +198,7 @@ TEST_F(held, flush_overtakes)
 	}
 	EXPECT_EQ(NR_HELD, self->q->inflight);
 	/* A new table lets go what the old one holds. */
-	delay_table(&self->disk, 0, table);
-	ASSERT_EQ(0, vt_dm_reload(&self->delay, table));
+	ASSERT_EQ(0, vt_delay_set(&self->delay, &self->disk, (struct vt_delay) {}));
 	for (unsigned int i = 0; i < NR_HELD; i++) {
 		ASSERT_EQ(0, vt_req_wait(self->q, &self->write[i]));
 		EXPECT_EQ(VIRTIO_BLK_S_OK, self->write[i].status);
@@ -227,10 +216,8 @@ TEST_F(held, flush_overtakes)
 TEST_F(held, order)
 {
 	struct vt_trace_count n;
-	char table[TABLE_BYTES];
 
-	delay_table(&self->disk, 0, table);
-	ASSERT_EQ(0, vt_dm_reload(&self->delay, table));
+	ASSERT_EQ(0, vt_delay_set(&self->delay, &self->disk, (struct vt_delay) {}));
 	for (unsigned int round = 0; round < 8; round++) {
 		for (unsigned int i = 0; i < NR_HELD; i++) {
 			if (i == round)

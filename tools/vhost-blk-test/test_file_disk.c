@@ -17,7 +17,6 @@
 #define LEN		16384U
 #define NR		16		/* requests at once, 1 MiB apart */
 #define SEED		9
-#define TABLE_BYTES	256
 
 static uint64_t nth_sector(unsigned int i)
 {
@@ -56,31 +55,21 @@ FIXTURE_VARIANT_ADD(held, btrfs) { .type = "btrfs" };	/* through the page cache 
 
 static int delay_set(held_data *self, unsigned int ms)
 {
-	char table[TABLE_BYTES];
-
-	snprintf(table, sizeof(table), "0 %lu delay %s 0 %u", FS_MIB * VT_MIB / VT_SECTOR,
-		 self->disk.path, ms);
 	/* Not by freezing the file system, which would have to write when it is thawed. */
-	return vt_dm_suspend(&self->delay, true) ?: vt_dm_reload(&self->delay, table);
+	return vt_dm_suspend(&self->delay, true) ?:
+	       vt_delay_set(&self->delay, &self->disk, (struct vt_delay) { ms, ms, ms });
 }
 
 static int held_create(held_data *self, const char *type)
 {
-	char table[TABLE_BYTES];
 	int r;
 
 	r = vt_null_create(&self->disk, "vbtfile", &(struct vt_null_opts) { .mib = FS_MIB });
 	if (r)
 		return r;
-	if (vt_modprobe("dm_delay", "")) {
-		self->lacks = "no dm-delay in this kernel";
-		return -EOPNOTSUPP;
-	}
-	snprintf(table, sizeof(table), "0 %lu delay %s 0 0", FS_MIB * VT_MIB / VT_SECTOR,
-		 self->disk.path);
-	r = vt_dm_create(&self->delay, "vbtfile", table);
-	if (r == -ENOENT) {
-		self->lacks = "no dmsetup here";
+	r = vt_delay_create(&self->delay, "vbtfile", &self->disk, (struct vt_delay) {});
+	if (r == -ENODEV || r == -ENOENT) {
+		self->lacks = "no dm-delay in this kernel, or no dmsetup here";
 		return -EOPNOTSUPP;
 	}
 	r = r ?: vt_fs_create(&self->fs, type, &self->delay);

@@ -11,7 +11,6 @@
 #define OK		VIRTIO_BLK_S_OK
 #define PAGE		4096U
 #define FEATURES	(VT_F_BASE | VT_F_EVENT_IDX | VT_F(VIRTIO_F_ACCESS_PLATFORM))
-#define TABLE_BYTES	256
 
 FIXTURE(iotlb) {
 	struct vt_dev dev;
@@ -299,17 +298,6 @@ TEST_F(iotlb, garbage)
 	EXPECT_EQ(0, vt_good(self->q));
 }
 
-static int delay_make(iotlb_data *self, unsigned int ms)
-{
-	char table[TABLE_BYTES];
-
-	if (vt_modprobe("dm_delay", ""))
-		return -ENOENT;
-	snprintf(table, sizeof(table), "0 %lu delay %s 0 %u",
-		 (unsigned long)(vt_disk.bytes / VT_SECTOR), vt_disk.path, ms);
-	return vt_dm_create(&self->delay, "vbtiotlb", table);
-}
-
 /*
  * The used ring's translation goes away while a request is under way, as it does
  * when too many others are made: it is asked for again and the request is not lost.
@@ -318,9 +306,10 @@ TEST_F(iotlb, used_ring_gone)
 {
 	uint64_t used = self->q->used_gpa & ~(PAGE - 1ULL);
 	struct vt_req req = { .type = IN, .data = self->data, .len = 65536 };
-	int r = delay_make(self, 200);
+	int r = vt_delay_create(&self->delay, "vbtiotlb", &vt_disk,
+				(struct vt_delay) { 200, 200, 200 });
 
-	if (r == -ENOENT)
+	if (r == -ENODEV || r == -ENOENT)
 		SKIP(return, "no dm-delay in this kernel, or no dmsetup here");
 	ASSERT_EQ(0, r);
 	ASSERT_EQ(0, vt_detach(&self->dev));

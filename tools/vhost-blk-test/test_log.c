@@ -15,7 +15,6 @@
 #define FEATURES	(VT_F_BASE | VT_F_EVENT_IDX | VT_F_RANGES)
 #define FILLED		(5 * VT_MIB)	/* of the disk */
 #define LARGE		(4 * VT_MIB)
-#define TABLE_BYTES	256
 
 /* Where the device may write: nothing else is in here. */
 struct areas {
@@ -737,17 +736,6 @@ TEST_F(proof, toggled_verified)
 	vt_loads_stop(_metadata, load, NR_QUEUES);
 }
 
-static int delay_make(proof_data *self, unsigned int ms)
-{
-	char table[TABLE_BYTES];
-
-	if (vt_modprobe("dm_delay", ""))
-		return -ENOENT;
-	snprintf(table, sizeof(table), "0 %lu delay %s 0 %u",
-		 (unsigned long)(vt_disk.bytes / VT_SECTOR), vt_disk.path, ms);
-	return vt_dm_create(&self->delay, "vbtlog", table);
-}
-
 /*
  * Requests that were fetched without logging and are still under way when it is
  * switched on: when that returns, nothing changes any more that is not marked.
@@ -757,9 +745,10 @@ TEST_F(proof, slow_reads)
 	static const uint32_t len[] = { 4096, LARGE, 65536, 200 * 1024 };
 	struct vt_req req[ARRAY_SIZE(len)];
 	struct vt_queue *q = &self->dev.q[0];
-	int r = delay_make(self, 100);
+	int r = vt_delay_create(&self->delay, "vbtlog", &vt_disk,
+				(struct vt_delay) { 100, 100, 100 });
 
-	if (r == -ENOENT)
+	if (r == -ENODEV || r == -ENOENT)
 		SKIP(return, "no dm-delay in this kernel, or no dmsetup here");
 	ASSERT_EQ(0, r);
 	ASSERT_EQ(0, vt_detach(&self->dev));

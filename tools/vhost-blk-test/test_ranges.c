@@ -788,35 +788,23 @@ FIXTURE_VARIANT_ADD(slow, discard) { .discard = true, .type = DISCARD };
 /* dm-delay has no offload: zero pages */
 FIXTURE_VARIANT_ADD(slow, zeroes) { .type = ZEROES };
 
-static void delay_table(const struct medium *m, unsigned int write_ms, char table[TABLE_BYTES])
-{
-	snprintf(table, TABLE_BYTES, "0 %lu delay %s 0 0 %s 0 %u",
-		 (unsigned long)(m->disk.bytes / VT_SECTOR), m->disk.path, m->disk.path,
-		 write_ms);
-}
-
 static int slow_set(struct medium *m, unsigned int write_ms)
 {
-	char table[TABLE_BYTES];
-
-	delay_table(m, write_ms, table);
-	return vt_dm_reload(&m->over, table);
+	return vt_delay_set(&m->over, &m->disk, (struct vt_delay) {
+		.write = write_ms, .flush = write_ms,
+	});
 }
 
 FIXTURE_SETUP(slow)
 {
 	struct medium *m = &self->m;
-	char table[TABLE_BYTES];
 	int r;
 
 	medium_none(m);
 	ASSERT_EQ(0, null_make(&m->disk, 512, variant->discard));
-	if (vt_modprobe("dm_delay", ""))
+	r = vt_delay_create(&m->over, "vbtranges", &m->disk, (struct vt_delay) {});
+	if (r == -ENODEV || r == -ENOENT)
 		return;		/* each test says so */
-	delay_table(m, 0, table);
-	r = vt_dm_create(&m->over, "vbtranges", table);
-	if (r == -ENOENT)
-		return;
 	ASSERT_EQ(0, r);
 	ASSERT_EQ(0, medium_init(m, &m->over, &(struct vt_opts) { .features = FEATURES }));
 	for (unsigned int k = 0; k < VT_RANGES_MAX; k++) {

@@ -14,7 +14,6 @@
 #define OK		VIRTIO_BLK_S_OK
 #define FEATURES	(VT_F_BASE | VT_F_EVENT_IDX | VT_F_RANGES | VT_F(VIRTIO_BLK_F_CONFIG_WCE))
 #define LEN		16384
-#define TABLE_BYTES	256
 
 /* A setup that finds no disk leaves no queue: the harness runs the test all the same. */
 #define SKIP_WITHOUT_DISK()	do {						\
@@ -301,36 +300,23 @@ FIXTURE(held) {
 
 #define held_data FIXTURE_DATA(held)
 
-static void delay_table(const struct vt_bdev *disk, unsigned int write_ms, char table[TABLE_BYTES])
-{
-	snprintf(table, TABLE_BYTES, "0 %lu delay %s 0 0 %s 0 %u %s 0 0",
-		 (unsigned long)(disk->bytes / VT_SECTOR), disk->path, disk->path, write_ms,
-		 disk->path);
-}
-
 static int let_go(held_data *self)
 {
-	char table[TABLE_BYTES];
-
-	delay_table(&self->disk, 0, table);
-	return vt_dm_reload(&self->delay, table);
+	return vt_delay_set(&self->delay, &self->disk, (struct vt_delay) {});
 }
 
 FIXTURE_SETUP(held)
 {
 	struct vt_null_opts null = { .cache_mib = 32, .discard = true };
-	char table[TABLE_BYTES];
+	struct vt_delay held = { .write = 20 * vt_timeout_ms() };
 	int r;
 
 	self->delay.fd = -1;
 	self->dev.fd = -1;
 	ASSERT_EQ(0, vt_null_create(&self->disk, "vbtwce", &null));
-	if (vt_modprobe("dm_delay", ""))
+	r = vt_delay_create(&self->delay, "vbtwce", &self->disk, held);
+	if (r == -ENODEV || r == -ENOENT)
 		return;		/* each test says so */
-	delay_table(&self->disk, 20 * vt_timeout_ms(), table);
-	r = vt_dm_create(&self->delay, "vbtwce", table);
-	if (r == -ENOENT)
-		return;
 	ASSERT_EQ(0, r);
 	ASSERT_EQ(0, vt_dev_init(&self->dev, &(struct vt_opts) { .features = FEATURES }));
 	ASSERT_EQ(0, vt_attach(&self->dev, self->delay.fd));
@@ -405,8 +391,8 @@ TEST_F(held, in_flight)
 TEST_F(held, flush_after_ranges)
 {
 	static const uint32_t type[] = { DISCARD, ZEROES };
+	struct vt_delay held = { .write = 20 * vt_timeout_ms() };
 	struct vt_trace_count n;
-	char table[TABLE_BYTES];
 
 	SKIP_WITHOUT_DISK();
 	ASSERT_EQ(0, wce_set(&self->dev, 0));
@@ -417,8 +403,7 @@ TEST_F(held, flush_after_ranges)
 		self->req[0] = (struct vt_req) {
 			.type = type[i], .data = self->ranges, .len = NR_HELD * VT_RANGE_BYTES,
 		};
-		delay_table(&self->disk, 20 * vt_timeout_ms(), table);
-		ASSERT_EQ(0, vt_dm_reload(&self->delay, table));
+		ASSERT_EQ(0, vt_delay_set(&self->delay, &self->disk, held));
 		ASSERT_EQ(0, vt_req_submit(self->q, &self->req[0]));
 		ASSERT_EQ(0, vt_fetched_wait(self->q));
 		ASSERT_EQ(0, vt_trace_read(&self->trace, &n));

@@ -284,6 +284,34 @@ int vt_dm_reload(struct vt_bdev *bdev, const char *table)
 	       run(DMSETUP " resume %s", bdev->dm);
 }
 
+static void delay_table(char *table, size_t size, const struct vt_bdev *below, struct vt_delay ms)
+{
+	snprintf(table, size, "0 %lu delay %s 0 %u %s 0 %u %s 0 %u",
+		 (unsigned long)(below->bytes / VT_SECTOR), below->path, ms.read,
+		 below->path, ms.write, below->path, ms.flush);
+}
+
+int vt_delay_create(struct vt_bdev *bdev, const char *name, const struct vt_bdev *below,
+		    struct vt_delay ms)
+{
+	char table[256];
+
+	memset(bdev, 0, sizeof(*bdev));
+	bdev->fd = -1;
+	if (vt_modprobe("dm_delay", ""))
+		return -ENODEV;
+	delay_table(table, sizeof(table), below, ms);
+	return vt_dm_create(bdev, name, table);
+}
+
+int vt_delay_set(struct vt_bdev *bdev, const struct vt_bdev *below, struct vt_delay ms)
+{
+	char table[256];
+
+	delay_table(table, sizeof(table), below, ms);
+	return vt_dm_reload(bdev, table);
+}
+
 int vt_dm_suspend(struct vt_bdev *bdev, bool noflush)
 {
 	return run(DMSETUP " suspend %s %s", noflush ? "--noflush --nolockfs" : "", bdev->dm);

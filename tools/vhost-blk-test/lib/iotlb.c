@@ -102,29 +102,13 @@ static void *answer_all(void *arg)
 	return NULL;
 }
 
-static int table_set(const struct vt_mem *mem, int fd)
-{
-	struct {
-		struct vhost_memory head;
-		struct vhost_memory_region r[VT_NR_REGIONS];
-	} table = { .head.nregions = VT_NR_REGIONS };
-
-	for (int i = 0; i < VT_NR_REGIONS; i++)
-		table.r[i] = (struct vhost_memory_region) {
-			.guest_phys_addr = mem->region[i].gpa + VT_IOTLB_SHIFT,
-			.memory_size = mem->region[i].size,
-			.userspace_addr = (uintptr_t)mem->region[i].dev,
-		};
-	return vt_ioctl(fd, VHOST_SET_MEM_TABLE, &table, sizeof(table));
-}
-
 int vt_iotlb_start(struct vt_iotlb *iotlb, struct vt_dev *dev)
 {
 	int r;
 
 	iotlb->dev = dev;
 	iotlb->piece = iotlb->piece ?: 4096;
-	r = table_set(&dev->mem, dev->fd) ?: vt_log_used(dev, false);
+	r = vt_mem_set_at(&dev->mem, dev->fd, VT_IOTLB_SHIFT) ?: vt_log_used(dev, false);
 	if (r)
 		return r;
 	iotlb->stop = eventfd(0, EFD_CLOEXEC);

@@ -225,7 +225,7 @@ int vt_dev_protect(struct vt_mem *mem, uint64_t gpa, size_t size, int prot)
 	return 0;
 }
 
-int vt_mem_set(const struct vt_mem *mem, int fd)
+int vt_mem_set_at(const struct vt_mem *mem, int fd, uint64_t shift)
 {
 	struct {
 		struct vhost_memory head;
@@ -234,9 +234,14 @@ int vt_mem_set(const struct vt_mem *mem, int fd)
 
 	for (int i = 0; i < VT_NR_REGIONS; i++)
 		table.r[i] = (struct vhost_memory_region) {
-			.guest_phys_addr = mem->region[i].gpa,
+			.guest_phys_addr = mem->region[i].gpa + shift,
 			.memory_size = mem->region[i].size,
 			.userspace_addr = (uintptr_t)mem->region[i].dev,
 		};
 	return vt_ioctl(fd, VHOST_SET_MEM_TABLE, &table, sizeof(table));
+}
+
+int vt_mem_set(const struct vt_mem *mem, int fd)
+{
+	return vt_mem_set_at(mem, fd, 0);
 }

@@ -98,8 +98,9 @@ uint64_t vt_end(const struct vt_mem *mem);
 uint64_t vt_hole(const struct vt_mem *mem);
 /* Change the device's view of a page range: PROT_NONE unmaps it. */
 int vt_dev_protect(struct vt_mem *mem, uint64_t gpa, size_t size, int prot);
-/* Tell @fd about @mem. */
+/* Tell @fd about @mem, or that it lies @shift bytes higher than here. */
 int vt_mem_set(const struct vt_mem *mem, int fd);
+int vt_mem_set_at(const struct vt_mem *mem, int fd, uint64_t shift);
 /* Pages that the kernel holds pinned for whomever; -ENOENT: this kernel does not count them. */
 long vt_pinned_pages(void);
 /* Wait until they are at most @max. */
@@ -379,9 +380,9 @@ struct vt_null_opts {
 	bool zoned;		/* -EOPNOTSUPP: not in this kernel */
 };
 
-/* null_blk with the given name, which must not be in use by another program. */
 /* Write to an attribute of the null_blk disk @name. */
 int vt_null_attr(const char *name, const char *attr, const char *value);
+/* null_blk with the given name, which must not be in use by another program. */
 int vt_null_create(struct vt_bdev *bdev, const char *name, const struct vt_null_opts *opts);
 /* Power off and on: what was only in its write cache is lost. */
 int vt_null_power_cycle(struct vt_bdev *bdev);
@@ -398,6 +399,16 @@ int vt_scsi_debug_create_args(struct vt_bdev *bdev, const char *args);
 int vt_dm_create(struct vt_bdev *bdev, const char *name, const char *table);
 /* Load a new table into it: waits for I/O in flight. */
 int vt_dm_reload(struct vt_bdev *bdev, const char *table);
+/* How long requests take, in milliseconds; discards as writes. */
+struct vt_delay {
+	unsigned int read, write, flush;
+};
+
+/* A dm-delay over all of @below. -ENODEV: not in this kernel; -ENOENT: no dmsetup here. */
+int vt_delay_create(struct vt_bdev *bdev, const char *name, const struct vt_bdev *below,
+		    struct vt_delay ms);
+/* Also lets go at once what it holds. */
+int vt_delay_set(struct vt_bdev *bdev, const struct vt_bdev *below, struct vt_delay ms);
 int vt_dm_message(const struct vt_bdev *bdev, const char *message);
 /* Keep what is submitted to it from going on; waits for I/O in flight unless @noflush. */
 int vt_dm_suspend(struct vt_bdev *bdev, bool noflush);
@@ -434,7 +445,7 @@ struct vt_stack {
 
 /*
  * A disk of 8 to 16 MiB: loop, loop_4k, brd, dm_linear, dm_crypt, dm_thin, md_raid1,
- * nvme_tcp, nvme_loop (4096 byte blocks), lio_ram, lio_file, nbd. -EOPNOTSUPP: this
+ * nvme_tcp, nvme_loop, lio_ram, lio_file, nbd. -EOPNOTSUPP: this
  * kernel has none. To be destroyed in any case.
  */
 int vt_stack_create(struct vt_stack *s, const char *kind);
