@@ -75,8 +75,7 @@ static blk_opf_t vhost_blk_range_opf(const struct vhost_blk_bdev_req *br)
 	case VIRTIO_BLK_T_SECURE_ERASE:
 		return REQ_OP_SECURE_ERASE;
 	default:
-		if ((req->ranges[br->range].flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) &&
-		    !req->queue->disk->no_unmap)
+		if (req->ranges[br->range].flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP)
 			return REQ_OP_WRITE_ZEROES;
 		return REQ_OP_WRITE_ZEROES | REQ_NOUNMAP;
 	}
@@ -183,7 +182,7 @@ static void vhost_blk_bdev_execute_ranges(struct vhost_blk_req *req)
 	br->left = 0;
 	br->zeroes = req->op->type == VIRTIO_BLK_T_WRITE_ZEROES &&
 		     !bdev_write_zeroes_sectors(bdev);
-	if (req->op->type == VIRTIO_BLK_T_DISCARD && req->queue->disk->no_unmap)
+	if (vhost_blk_req_is_ignored(req))
 		vhost_blk_req_end(req, VIRTIO_BLK_S_OK);
 	else if (!vhost_blk_range_limit(br))
 		vhost_blk_req_end(req, VIRTIO_BLK_S_UNSUPP);

@@ -421,12 +421,11 @@ static int vhost_blk_file_write_zeroes(struct vhost_blk_file_req *fr, u64 pos, u
 static int vhost_blk_file_range_zero(struct vhost_blk_file_req *fr,
 				     const struct vhost_blk_range *range, u64 pos, u64 bytes)
 {
-	struct vhost_blk_disk *disk = fr->req.queue->disk;
 	int mode = FALLOC_FL_ZERO_RANGE, ret;
 
-	if ((range->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) && !disk->no_unmap)
+	if (range->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP)
 		mode = FALLOC_FL_PUNCH_HOLE;
-	ret = vfs_fallocate(disk->file, mode | FALLOC_FL_KEEP_SIZE, pos, bytes);
+	ret = vfs_fallocate(vhost_blk_req_file(fr), mode | FALLOC_FL_KEEP_SIZE, pos, bytes);
 	if (ret == -EOPNOTSUPP)
 		ret = vhost_blk_file_write_zeroes(fr, pos, bytes);
 	return ret;
@@ -466,7 +465,7 @@ static void vhost_blk_file_execute_ranges(struct vhost_blk_req *req)
 		vhost_blk_req_end(req, VIRTIO_BLK_S_UNSUPP);
 		return;
 	}
-	if (req->op->type == VIRTIO_BLK_T_DISCARD && req->queue->disk->no_unmap) {
+	if (vhost_blk_req_is_ignored(req)) {
 		vhost_blk_req_end(req, VIRTIO_BLK_S_OK);
 		return;
 	}

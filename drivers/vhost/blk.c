@@ -178,11 +178,12 @@ put_disk:
  * @blk:  the device
  * @argp: struct vhost_blk_backend
  *
- * Context: process, dev.mutex held; a detach waits for the block device.
+ * Context: process, dev.mutex held; a detach waits for the disk.
  *
  * Return: 0, or -EFAULT; -EINVAL flags, no vring set up, a vring larger than
  * VHOST_BLK_MAX_VQ_SIZE, or an fd that is not open for reading, or for
- * appending; -EBADF; -ENOTBLK; -EOPNOTSUPP zoned device; -EBUSY attached already; -ENOMEM.
+ * appending; -EBADF; -ENOTBLK; -EOPNOTSUPP zoned device; -EBUSY attached
+ * already; -ENOMEM.
  */
 static long vhost_blk_set_backend(struct vhost_blk *blk, void __user *argp)
 {

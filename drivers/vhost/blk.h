@@ -21,14 +21,19 @@
  *   vhost_blk.disk                        vhost_dev.mutex
  *   the backend of one vring              vq.mutex (vhost_vq_set_backend)
  *   vhost_blk_vq.slots, .inflight,        vq.mutex; inflight is also read,
- *   .stalled, .stats                      without it, by the drain
+ *   .stalled, .untranslated, .stats       without it, by the drain
  *   vhost_blk_queue (all of it)           vq.mutex
  *   vhost_blk_vq.done                     lockless list; add: any context,
  *                                         take: vq.mutex
  *   vhost_blk_vq.in_pass                  written under vq.mutex, read anywhere
  *   vhost_blk_req                         vq.mutex, except while bios are in
  *                                         flight: then only .pending and .error
- *                                         of the host side's half, both atomic
+ *                                         of the host side's half, both atomic;
+ *                                         of an image file's while it is with
+ *                                         the file system, all of its half
+ *   vhost_blk_disk.bounce_pages, .copies  atomic
+ *   vhost_blk_disk.abort                  written under vhost_dev.mutex, read
+ *                                         anywhere
  *
  * A slot (struct vhost_blk_req) belongs to the guest's head from the moment
  * the head is fetched until it is back in the used ring.
@@ -165,7 +170,7 @@ struct vhost_blk_op {
  * struct vhost_blk_range - one range of a DISCARD, WRITE_ZEROES or SECURE_ERASE
  * @sector:     first sector
  * @nr_sectors: sectors; can be 0
- * @flags:      VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP or 0
+ * @flags:      VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, if the disk may unmap, or 0
  */
 struct vhost_blk_range {
 	u64 sector;
@@ -305,6 +310,12 @@ static inline bool vhost_blk_disk_is_full(const struct vhost_blk_disk *disk)
 {
 	return atomic_read(&disk->bounce_pages) >= VHOST_BLK_MAX_BOUNCE_PAGES ||
 	       atomic_read(&disk->copies) >= VHOST_BLK_MAX_COPIES;
+}
+
+/* A DISCARD that is to do nothing. The unmap flag of WRITE_ZEROES the parser has taken off. */
+static inline bool vhost_blk_req_is_ignored(const struct vhost_blk_req *req)
+{
+	return req->op->type == VIRTIO_BLK_T_DISCARD && req->queue->disk->no_unmap;
 }
 
 static inline bool vhost_blk_queue_has_feature(const struct vhost_blk_queue *queue,
