@@ -6,6 +6,7 @@
  * says is taken here, because core's own way to do that locks all vrings in a
  * way that lockdep follows to the 8th only.
  */
+#include <linux/bitmap.h>
 #include <linux/slab.h>
 #include <linux/vhost_iotlb.h>
 
@@ -44,15 +45,11 @@ static int vhost_blk_iotlb_change(struct vhost_iotlb *iotlb, const struct vhost_
 	}
 }
 
-/* Is there a question of this vring that has not been answered? */
-static bool vhost_blk_iotlb_asks(struct vhost_dev *dev, const struct vhost_virtqueue *vq)
+static bool vhost_blk_iotlb_asks(struct list_head *questions, const struct vhost_virtqueue *vq)
 {
 	struct vhost_msg_node *node;
 
-	list_for_each_entry(node, &dev->read_list, node)
-		if (node->vq == vq)
-			return true;
-	list_for_each_entry(node, &dev->pending_list, node)
+	list_for_each_entry(node, questions, node)
 		if (node->vq == vq)
 			return true;
 	return false;
@@ -61,29 +58,60 @@ static bool vhost_blk_iotlb_asks(struct vhost_dev *dev, const struct vhost_virtq
 /*
  * Let those vrings try again whose questions this has answered, and only those: one
  * that still waits would ask once more, and every answer would make more questions.
+ * One that the VMM has not read yet is to come back first, for the same reason.
  */
 static void vhost_blk_iotlb_answered(struct vhost_blk *blk, const struct vhost_iotlb_msg *msg)
 {
+	DECLARE_BITMAP(answered, VHOST_BLK_MAX_VQS) = {};
+	struct vhost_dev *dev = &blk->dev;
 	struct vhost_msg_node *node, *next;
 	unsigned int i;
 
-	spin_lock(&blk->dev.iotlb_lock);
-	list_for_each_entry_safe(node, next, &blk->dev.pending_list, node) {
+	spin_lock(&dev->iotlb_lock);
+	list_for_each_entry_safe(node, next, &dev->pending_list, node) {
 		if (node->msg.iotlb.iova < msg->iova ||
 		    node->msg.iotlb.iova - msg->iova >= msg->size)
 			continue;
+		__set_bit(container_of(node->vq, struct vhost_blk_vq, vq) - blk->bvqs, answered);
 		list_del(&node->node);
 		kfree(node);
 	}
 	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
 		struct vhost_blk_vq *bvq = &blk->bvqs[i];
 
-		if (!bvq->untranslated || vhost_blk_iotlb_asks(&blk->dev, &bvq->vq))
+		if (!bvq->untranslated || vhost_blk_iotlb_asks(&dev->read_list, &bvq->vq))
+			continue;
+		if (!test_bit(i, answered) && vhost_blk_iotlb_asks(&dev->pending_list, &bvq->vq))
 			continue;
 		bvq->untranslated = false;
 		vhost_poll_queue(&bvq->vq.poll);
 	}
-	spin_unlock(&blk->dev.iotlb_lock);
+	spin_unlock(&dev->iotlb_lock);
+}
+
+/**
+ * vhost_blk_iotlb_forget - what a vring's last driver asked does not matter any more
+ * @bvq: a vring that is about to start
+ *
+ * There may never be an answer: the next driver must not wait for it, and what
+ * waits must not grow with every driver. What the VMM has been told to read, but has
+ * not read yet, stays: it may be about to read, and would wait for something new.
+ *
+ * Context: process, vq.mutex held.
+ */
+void vhost_blk_iotlb_forget(struct vhost_blk_vq *bvq)
+{
+	struct vhost_dev *dev = bvq->vq.dev;
+	struct vhost_msg_node *node, *next;
+
+	spin_lock(&dev->iotlb_lock);
+	list_for_each_entry_safe(node, next, &dev->pending_list, node) {
+		if (node->vq != &bvq->vq)
+			continue;
+		list_del(&node->node);
+		kfree(node);
+	}
+	spin_unlock(&dev->iotlb_lock);
 }
 
 /**

@@ -409,6 +409,7 @@ int vhost_blk_vq_start(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 		return -ENOMEM;
 
 	bvq->untranslated = false;
+	vhost_blk_iotlb_forget(bvq);
 	bvq->queue.disk = disk;
 	bvq->queue.mm = vq->dev->mm;
 	vhost_vq_set_backend(vq, disk);

@@ -77,5 +77,6 @@ void vhost_blk_vq_free(struct vhost_blk_vq *bvq);
 
 /* blk-iotlb.c */
 int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid, struct vhost_iotlb_msg *msg);
+void vhost_blk_iotlb_forget(struct vhost_blk_vq *bvq);
 
 #endif /* _VHOST_BLK_VQ_H */

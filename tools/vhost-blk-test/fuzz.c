@@ -525,12 +525,12 @@ static int fuzz_round(struct fuzz *f)
 	return r;
 }
 
+static char deadline_text[80];	/* what to say if this round hangs */
+
 static void on_deadline(int sig)
 {
-	static const char text[] = "not ok 1 fuzz: a round hangs; replay from the last seed\n";
-
 	(void)sig;
-	if (write(STDOUT_FILENO, text, sizeof(text) - 1) < 0)
+	if (write(STDOUT_FILENO, deadline_text, strlen(deadline_text)) < 0)
 		_exit(2);
 	_exit(1);
 }
@@ -544,6 +544,9 @@ static int run(struct fuzz *f, unsigned long seconds, unsigned long rounds)
 	for (n = 0; !r && (rounds ? n < rounds : vt_now_ms() < end); n++) {
 		if (n % 100 == 0)
 			printf("# round %lu, seed %llu\n", n, (unsigned long long)f->seed);
+		snprintf(deadline_text, sizeof(deadline_text),
+			 "not ok 1 fuzz: a round hangs; replay with --rounds 1 --seed %llu\n",
+			 (unsigned long long)f->seed);
 		alarm(ROUND_SECONDS);
 		r = fuzz_round(f);
 		alarm(0);

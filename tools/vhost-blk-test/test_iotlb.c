@@ -265,6 +265,39 @@ TEST_F(iotlb, closed)
 	EXPECT_EQ(0, vt_exclusive(&vt_disk));
 }
 
+/*
+ * A guest asked for what is nowhere, and nobody answers. The next driver's vrings get
+ * their own answers, and what was asked before is not waited for, nor kept.
+ */
+TEST_F(iotlb, forgotten)
+{
+	struct vt_req req = { .type = IN, .data = vt_hole(&self->dev.mem), .len = PAGE };
+	struct pollfd pfd = { .fd = self->dev.fd, .events = POLLIN };
+	unsigned int before = self->iotlb.nr_misses;
+
+	ASSERT_EQ(0, vt_req_submit(self->q, &req));
+	ASSERT_EQ(0, vt_iotlb_miss_wait(&self->iotlb, before));
+	ASSERT_EQ(0, vt_detach(&self->dev));
+	ASSERT_EQ(0, vt_vring_reset(&self->dev, 0, 0));
+	ASSERT_EQ(0, vt_log_used(&self->dev, false));
+	ASSERT_EQ(0, vt_attach(&self->dev, vt_disk.fd));
+	/* the next driver has to ask as well */
+	ASSERT_EQ(0, invalidate(self, 0, UINT64_MAX));
+	ASSERT_EQ(0, vt_good(self->q));
+
+	/* a question that the VMM has not even read */
+	vt_iotlb_stop(&self->iotlb);
+	ASSERT_EQ(0, vt_req_submit(self->q, &req));
+	ASSERT_EQ(1, poll(&pfd, 1, vt_timeout_ms()));
+	ASSERT_EQ(0, vt_detach(&self->dev));
+	ASSERT_EQ(0, vt_vring_reset(&self->dev, 0, 0));
+	ASSERT_EQ(0, vt_log_used(&self->dev, false));
+	ASSERT_EQ(0, vt_iotlb_start(&self->iotlb, &self->dev));
+	ASSERT_EQ(0, vt_iotlb_prefetch(&self->iotlb));
+	ASSERT_EQ(0, vt_attach(&self->dev, vt_disk.fd));
+	ASSERT_EQ(0, invalidate(self, 0, UINT64_MAX));
+}
+
 /* Messages that say nothing: an error each, and nothing breaks. */
 TEST_F(iotlb, garbage)
 {
