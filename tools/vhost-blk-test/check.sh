@@ -188,7 +188,8 @@ run_all() {
 	lane_join sanitizer_kernels
 	nested guest 840 -- "$here/test_guest.sh"
 	# slub_debug keeps caches apart and counts exact: 20 kills must not leave an object.
-	nested kill 1140 --append slub_debug=U -- "$here/test_kill.sh"
+	# It makes 6.1 lose an inode of debugfs with every cache that is destroyed.
+	nested kill 1140 --append "slub_debug=U debugfs=off" -- "$here/test_kill.sh"
 	nested powercut 540 -- "$here/test_powercut.sh"
 }
 

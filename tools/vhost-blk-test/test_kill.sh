@@ -4,7 +4,7 @@
 # TAP test: QEMU is killed with SIGKILL while its guest loads the disk. After
 # each kill no request may be in flight, the disk must open exclusively and the
 # module must unload and load again; over all of them nothing may leak.
-# Start with: tools/vhost-blk-test/vm/run.sh --nested --append slub_debug=U -- $0 [KILLS]
+# Start with: tools/vhost-blk-test/vm/run.sh --nested --append "slub_debug=U debugfs=off" -- $0 [KILLS]
 # Without slub_debug=U slab counts are only good to a few slabs, and a leak of
 # few small objects stays unseen.
 #

@@ -45,7 +45,8 @@ mount_all() {
 	local dir i
 
 	mount_fs sysfs /sys
-	mount_fs debugfs /sys/kernel/debug
+	# not there with debugfs=off
+	[ ! -d /sys/kernel/debug ] || mount_fs debugfs /sys/kernel/debug
 	mount_fs cgroup2 /sys/fs/cgroup
 	mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 	modprobe configfs 2>/dev/null
