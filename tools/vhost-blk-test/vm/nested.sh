@@ -13,6 +13,7 @@ DEVICE=${DEVICE-vhost-blk-pci}
 plugin=$top/tools/qemu/build/vhost-blk.so
 work=$(mktemp -d)
 qemu=
+qemu_prefix=()
 holder=
 tap_nr=0
 tap_failed=0
@@ -88,6 +89,9 @@ nested_init() {
 }
 
 nested_exit() {
+	local name
+
+	for name in "${!parked[@]}"; do qemu_kill; qemu_unpark "$name"; done
 	[[ -z $qemu ]] || kill -KILL "$qemu" 2>/dev/null
 	[[ -z $holder ]] || kill "$holder" 2>/dev/null
 	rm -rf "$work"
@@ -116,39 +120,59 @@ null_blk_remove() {
 	rmdir "/sys/kernel/config/nullb/$1"
 }
 
-# qemu_start NAME DISK QEMU-ARGUMENT...: QEMU in the background with DISK as the
-# device under test. Sets qemu; output in $work/NAME.err, serial line in
-# $work/NAME.serial, monitor at the other end of $qmp_in and $qmp_out.
-qemu_start() {
-	local name=$1 disk=$2 base=$work/$1 load=()
+# qemu_run NAME QEMU-ARGUMENT...: QEMU in the background, with the command in
+# qemu_prefix, if any, before it. Sets qemu; output in $work/NAME.err, serial line
+# in $work/NAME.serial, monitor at the other end of $qmp_in and $qmp_out. Those
+# files belong to qemu_user, if set.
+qemu_run() {
+	local base=$work/$1 load=()
 
-	shift 2
+	shift
 	[[ $DEVICE != vhost-blk-pci ]] || load=(-plugin "$plugin")
 	serial=$base.serial
-	: >"$serial"
-	rm -f "$base.qmp.in" "$base.qmp.out"
+	events=$base.events
+	rm -f "$serial" "$events" "$base.qmp.in" "$base.qmp.out"
 	mkfifo "$base.qmp.in" "$base.qmp.out"
+	touch "$serial" "$events"
+	[[ -z ${qemu_user-} ]] || chown "$qemu_user" "$base".*
 	exec {qmp_in}<>"$base.qmp.in" {qmp_out}<>"$base.qmp.out"
-	qemu-system-x86_64 "${load[@]}" -accel kvm -cpu host -nodefaults -no-user-config -display none \
+	"${qemu_prefix[@]}" qemu-system-x86_64 "${load[@]}" -accel kvm -cpu host \
+		-nodefaults -no-user-config -display none \
 		-chardev "file,id=serial,path=$serial" -serial chardev:serial \
 		-chardev "pipe,id=qmp,path=$base.qmp" -mon chardev=qmp,mode=control \
-		-drive "if=none,id=d0,file=$disk,format=raw,cache=none,aio=native" \
-		-device "$DEVICE,drive=d0,id=disk0,serial=${serial_number-test}${device_options:+,$device_options}" \
-		"$@" </dev/null >"$base.err" 2>&1 {qmp_in}>&- {qmp_out}>&- &
+		"$@" "${qemu_options[@]}" </dev/null >"$base.err" 2>&1 {qmp_in}>&- {qmp_out}>&- &
 	qemu=$!
 }
 
-# guest_start NAME DISK SCRIPT [KEY=VALUE...]: a test guest that runs guest/SCRIPT.sh
-guest_start() {
-	local name=$1 disk=$2 append="console=ttyS0 panic=-1 quiet mitigations=off guest=$3" word
+# qemu_start NAME DISK QEMU-ARGUMENT...: with DISK as the device under test
+qemu_start() {
+	local name=$1 disk=$2
 
-	for word in "${@:4}"; do append+=" guest.$word"; done
+	shift 2
+	qemu_run "$name" -drive "if=none,id=d0,file=$disk,format=raw,cache=none,aio=native" \
+		-device "$DEVICE,drive=d0,id=disk0,serial=${serial_number-test}${device_options:+,$device_options}" \
+		"$@"
+}
+
+# guest_boot SCRIPT [KEY=VALUE...]: sets guest_args to what QEMU needs to boot a
+# test guest that runs guest/SCRIPT.sh
+guest_boot() {
+	local append="console=ttyS0 panic=-1 quiet mitigations=off guest=$1" word
+
+	for word in "${@:2}"; do append+=" guest.$word"; done
 	# shellcheck disable=SC2054 # QEMU separates options by commas
-	qemu_start "$name" "$disk" -M "${machine-pc}" -smp "${guest_cpus-1}" -m 256 \
-		-kernel "$(echo "$VHOST_BLK_KERNEL"/boot/vmlinuz-*)" -initrd "$VHOST_BLK_GUEST/initrd" \
-		-append "$append" \
-		-drive "if=none,id=tools,file=$VHOST_BLK_GUEST/tools.img,format=raw,readonly=on,file.locking=off" \
-		-device virtio-blk-pci,drive=tools,serial=tools
+	guest_args=(-M "${machine-pc}" -smp "${guest_cpus-1}" -m 256
+		-kernel "$(echo "$VHOST_BLK_KERNEL"/boot/vmlinuz-*)" -initrd "$VHOST_BLK_GUEST/initrd"
+		-append "$append"
+		-drive "if=none,id=tools,file=$VHOST_BLK_GUEST/tools.img,format=raw,readonly=on,file.locking=off"
+		-device virtio-blk-pci,drive=tools,serial=tools)
+}
+
+# guest_start NAME DISK SCRIPT [KEY=VALUE...]: a test guest with DISK as the device
+# under test
+guest_start() {
+	guest_boot "${@:3}"
+	qemu_start "$1" "$2" "${guest_args[@]}"
 }
 
 # await REGEX SECONDS [COUNT]: until that many lines on the serial line match, or
@@ -182,6 +206,7 @@ qmp() {
 		'{"error"'*) echo "$line"; return 1 ;;
 		esac
 		echo "$line"
+		[[ $line != '{"timestamp"'* ]] || echo "$line" >>"$events"
 		line=
 	done
 	echo "$line"
@@ -192,6 +217,23 @@ qmp() {
 
 qmp_connect() {
 	qmp '{"execute":"qmp_capabilities"}'
+}
+
+# event REGEX SECONDS [COUNT]: until QEMU has told that many events that match, since
+# it started
+event() {
+	local end=$((SECONDS + $2))
+
+	until (($(grep -cE "$1" "$events") >= ${3-1})); do
+		if ((SECONDS >= end)); then
+			echo "no event '$1' from QEMU within $2 s, but:"
+			tail -n 12 "$events"
+			return 1
+		fi
+		# What has happened comes before the answer.
+		qmp '{"execute":"query-status"}' || return
+		sleep 0.05
+	done
 }
 
 # engine_is vhost|qemu [ID]: which one serves the device under test, or another
@@ -230,6 +272,18 @@ qemu_kill() {
 qemu_forget() {
 	qemu=
 	exec {qmp_in}>&- {qmp_out}<&-
+}
+
+# All above deals with one QEMU. To have several, put the current one aside by a
+# name: qemu_park NAME, and qemu_unpark NAME makes it the current one again.
+qemu_park() {
+	parked[$1]="$qemu $qmp_in $qmp_out $serial $DEVICE"
+	qemu=
+}
+
+qemu_unpark() {
+	read -r qemu qmp_in qmp_out serial DEVICE <<<"${parked[$1]}"
+	unset "parked[$1]"
 }
 
 # No request that was submitted to DISK is still in flight.
