@@ -14,6 +14,8 @@ plugin=$top/tools/qemu/build/vhost-blk.so
 work=$(mktemp -d)
 qemu=
 qemu_prefix=()
+qemu_options=()
+declare -A parked=()
 holder=
 tap_nr=0
 tap_failed=0
@@ -277,12 +279,12 @@ qemu_forget() {
 # All above deals with one QEMU. To have several, put the current one aside by a
 # name: qemu_park NAME, and qemu_unpark NAME makes it the current one again.
 qemu_park() {
-	parked[$1]="$qemu $qmp_in $qmp_out $serial $DEVICE"
+	parked[$1]="$qemu $qmp_in $qmp_out $serial $events $DEVICE"
 	qemu=
 }
 
 qemu_unpark() {
-	read -r qemu qmp_in qmp_out serial DEVICE <<<"${parked[$1]}"
+	read -r qemu qmp_in qmp_out serial events DEVICE <<<"${parked[$1]}"
 	unset "parked[$1]"
 }
 
