@@ -440,8 +440,8 @@ bool vhost_blk_bdev_reap(struct vhost_blk_req *req)
 	vhost_blk_iov_free(br);
 	req->status = VIRTIO_BLK_S_OK;
 	if (unlikely(br->error)) {
-		trace_vhost_blk_error(req->queue, req->head, blk_status_to_errno(br->error));
 		req->status = vhost_blk_status_from_blk(br->error);
+		req->error = blk_status_to_errno(br->error);
 		br->error = BLK_STS_OK;
 	}
 	if (req->op->payload == VHOST_BLK_PAYLOAD_IN)

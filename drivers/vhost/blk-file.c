@@ -506,8 +506,7 @@ static bool vhost_blk_file_reap(struct vhost_blk_req *req)
 	}
 	fr->started = false;
 	vhost_blk_file_iov_free(fr);
-	if (unlikely(fr->ret))
-		trace_vhost_blk_error(req->queue, req->head, fr->ret);
+	req->error = fr->ret;
 	req->status = vhost_blk_status_from_blk(errno_to_blk_status(fr->ret));
 	if (req->op->payload == VHOST_BLK_PAYLOAD_IN)
 		req->in_bytes = req->data_bytes;

@@ -213,7 +213,7 @@ static u8 vhost_blk_range_pop(struct vhost_blk_req *req, struct iovec *iov,
 	/* Reserved flags, and unmapping where it makes no sense (5.2.6.2). */
 	if (range->flags & ~req->op->flags)
 		return VIRTIO_BLK_S_UNSUPP;
-	if (req->queue->disk->no_unmap)
+	if (req->queue->disk->flags & VHOST_BLK_BACKEND_NO_UNMAP)
 		range->flags &= ~VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 	if (range->nr_sectors > VHOST_BLK_RANGE_SECTORS_MAX ||
 	    !vhost_blk_sectors_ok(&req->queue->limits, range->sector, range->nr_sectors))

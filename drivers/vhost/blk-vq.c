@@ -60,6 +60,13 @@ static void vhost_blk_log_save(struct vhost_blk_vq *bvq, struct vhost_blk_req *r
 	atomic_inc(&bvq->queue.disk->copies);
 }
 
+static void vhost_blk_log_free(struct vhost_blk_vq *bvq, struct vhost_blk_req *req)
+{
+	kvfree(req->log);
+	req->log = NULL;
+	atomic_dec(&bvq->queue.disk->copies);
+}
+
 /* Everything that the request could write is written. */
 static void vhost_blk_log_write(struct vhost_blk_vq *bvq, struct vhost_blk_req *req)
 {
@@ -70,9 +77,7 @@ static void vhost_blk_log_write(struct vhost_blk_vq *bvq, struct vhost_blk_req *
 	if (log->bytes && vhost_log_write(vq, log->log, log->nr_log, log->bytes,
 					  log->iov, log->nr_iov) < 0)
 		vq_err(vq, "cannot log what head %u wrote\n", req->head);
-	kvfree(log);
-	req->log = NULL;
-	atomic_dec(&bvq->queue.disk->copies);
+	vhost_blk_log_free(bvq, req);
 }
 
 /* ---- one request ---- */
@@ -185,6 +190,102 @@ static void vhost_blk_req_count(struct vhost_blk_vq *bvq, const struct vhost_blk
 	}
 }
 
+/* ---- requests that fail, where the VMM wants to know first ---- */
+
+static bool vhost_blk_req_is_to_keep(const struct vhost_blk_req *req)
+{
+	u32 flags = req->queue->disk->flags;
+
+	/* What a disk does not have is no failure: the guest is told so. */
+	if (req->status != VIRTIO_BLK_S_IOERR)
+		return false;
+	if (req->op->type == VIRTIO_BLK_T_IN)
+		return flags & VHOST_BLK_BACKEND_STOP_ON_READ_ERROR;
+	return flags & VHOST_BLK_BACKEND_STOP_ON_WRITE_ERROR ||
+	       (flags & VHOST_BLK_BACKEND_STOP_ON_ENOSPC && req->error == -ENOSPC);
+}
+
+/* The disk has failed a request. Return: true if the guest is not to know of it now. */
+static bool vhost_blk_req_failed(struct vhost_blk_vq *bvq, struct vhost_blk_req *req)
+{
+	bool keep = vhost_blk_req_is_to_keep(req);
+
+	trace_vhost_blk_error(req->queue, req->head, req->error);
+	req->error = 0;
+	if (!keep)
+		return false;
+	if (req->log)
+		vhost_blk_log_free(bvq, req);
+	if (req->ranges)
+		vhost_blk_req_ranges_free(req);
+	llist_add(&req->done, &bvq->kept);
+	WRITE_ONCE(bvq->inflight, bvq->inflight - 1);
+	vq_err(&bvq->vq, "head %u failed on the disk, the vring stops\n", req->head);
+	return true;
+}
+
+/* The VMM's dirty log knows guest addresses: find the one of a place in a vring. */
+static int vhost_blk_log_user(struct vhost_virtqueue *vq, void __user *p, u64 bytes)
+{
+	struct vhost_iotlb_map *map;
+	struct vhost_log log = { .len = bytes };
+
+	if (!vhost_has_feature(vq, VHOST_F_LOG_ALL))
+		return 0;
+	list_for_each_entry(map, &vq->umem->list, link) {
+		if ((unsigned long)p - map->addr >= map->size)
+			continue;
+		log.addr = map->start + ((unsigned long)p - map->addr);
+		return vhost_log_write(vq, &log, 1, bytes, NULL, 0);
+	}
+	return -EFAULT;
+}
+
+/*
+ * Make a request the last one that has not been fetched. The entry was fetched
+ * long ago, and the driver cannot have used it again: it has as many entries as
+ * descriptors, and this request still owns one.
+ */
+static int vhost_blk_req_put_back(struct vhost_blk_vq *bvq, const struct vhost_blk_req *req)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	u16 last = vq->last_avail_idx - 1;
+	__virtio16 __user *entry = &vq->avail->ring[last & (vq->num - 1)];
+
+	if (put_user(cpu_to_vhost16(vq, req->head), entry) ||
+	    vhost_blk_log_user(vq, entry, sizeof(*entry)))
+		return -EFAULT;
+	vq->last_avail_idx = last;
+	return 0;
+}
+
+/**
+ * vhost_blk_vq_put_back - leave requests that failed to who serves the vring next
+ * @bvq: a vring that is drained
+ *
+ * Context: process, dev.mutex held. For another process than the owner, which can
+ * only close the device, they are dropped, as what the guest has not yet published.
+ */
+void vhost_blk_vq_put_back(struct vhost_blk_vq *bvq)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct llist_node *list = llist_del_all(&bvq->kept);
+	struct vhost_blk_req *req;
+
+	if (!list)
+		return;
+	mutex_lock(&vq->mutex);
+	llist_for_each_entry(req, list, done) {
+		req->busy = false;
+		if (current->mm != vq->dev->mm || !vhost_blk_req_put_back(bvq, req))
+			continue;
+		/* It must not be lost: the guest learns of it after all. */
+		vhost_add_used_and_signal(vq->dev, vq, req->head,
+					  vhost_blk_req_status_put(req));
+	}
+	mutex_unlock(&vq->mutex);
+}
+
 /* ---- the loops ---- */
 
 /*
@@ -236,6 +337,8 @@ static void vhost_blk_reap(struct vhost_blk_vq *bvq)
 	llist_for_each_entry_safe(req, next, list, done) {
 		if (!INDIRECT_CALL_1(bvq->queue.disk->ops->reap, vhost_blk_bdev_reap, req))
 			continue;
+		if (unlikely(req->error) && vhost_blk_req_failed(bvq, req))
+			continue;
 		vq->heads[nr].id = cpu_to_vhost32(vq, req->head);
 		vq->heads[nr].len = cpu_to_vhost32(vq, vhost_blk_req_status_put(req));
 		if (unlikely(req->log))
@@ -245,9 +348,8 @@ static void vhost_blk_reap(struct vhost_blk_vq *bvq)
 		vhost_blk_req_put(bvq, req);
 		nr++;
 	}
-	if (!nr)
-		return;
-	vhost_blk_add_used_and_signal_n(vq, vq->heads, nr);
+	if (nr)
+		vhost_blk_add_used_and_signal_n(vq, vq->heads, nr);
 	if (unlikely(bvq->stalled)) {
 		bvq->stalled = false;
 		vhost_poll_queue(&vq->poll);
@@ -324,7 +426,7 @@ static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
 	mutex_lock(&vq->mutex);
 	/* Once stopped, requests in flight still need the queue as it is. */
 	disk = vhost_vq_get_backend(vq);
-	if (!disk || unlikely(!vhost_blk_vq_is_mapped(bvq)))
+	if (!disk || unlikely(!vhost_blk_vq_is_mapped(bvq) || !llist_empty(&bvq->kept)))
 		goto unlock;
 
 	bvq->queue.features = vq->acked_features;
@@ -367,6 +469,7 @@ void vhost_blk_vq_init(struct vhost_blk_vq *bvq, unsigned int dev_id, unsigned i
 	bvq->queue.index = index;
 	bvq->vq.handle_kick = vhost_blk_handle_kick;
 	init_llist_head(&bvq->done);
+	init_llist_head(&bvq->kept);
 	vhost_work_init(&bvq->done_work, vhost_blk_handle_done);
 	INIT_WORK(&bvq->orphan_work, vhost_blk_handle_orphans);
 }

@@ -24,6 +24,7 @@
  * @inflight:  slots in use
  * @in_pass:   the worker is in a pass over this vring and reaps at its end
  * @stalled:   a pass ended because the backend was full; the next reap goes on
+ * @kept:      requests that failed, for who serves the vring next; no more are fetched
  * @untranslated: the VMM was asked for an address; its answer goes on
  * @done:      requests to reap
  * @done_work: reaps them on the worker
@@ -39,6 +40,7 @@ struct vhost_blk_vq {
 	bool stalled;
 	bool untranslated;
 	struct llist_head done;
+	struct llist_head kept;
 	struct vhost_work done_work;
 	struct work_struct orphan_work;
 	struct vhost_blk_stat stats[VHOST_BLK_NR_STATS];
@@ -73,6 +75,7 @@ void vhost_blk_vq_reset(struct vhost_blk_vq *bvq);
 int vhost_blk_vq_start(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk);
 void vhost_blk_vq_halt(struct vhost_blk_vq *bvq);
 bool vhost_blk_vq_is_drained(struct vhost_blk_vq *bvq);
+void vhost_blk_vq_put_back(struct vhost_blk_vq *bvq);
 void vhost_blk_vq_free(struct vhost_blk_vq *bvq);
 
 /* blk-iotlb.c */

@@ -15,6 +15,11 @@
 #include "blk-compat.h"
 #include "blk-trace.h"
 
+#define VHOST_BLK_BACKEND_STOP_FLAGS (VHOST_BLK_BACKEND_STOP_ON_READ_ERROR |	\
+				      VHOST_BLK_BACKEND_STOP_ON_WRITE_ERROR |	\
+				      VHOST_BLK_BACKEND_STOP_ON_ENOSPC)
+#define VHOST_BLK_BACKEND_FLAGS (VHOST_BLK_BACKEND_NO_UNMAP | VHOST_BLK_BACKEND_STOP_FLAGS)
+
 #define VHOST_BLK_FEATURES (BIT_ULL(VIRTIO_F_VERSION_1) |		\
 			    BIT_ULL(VIRTIO_F_ANY_LAYOUT) |		\
 			    BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) |		\
@@ -58,6 +63,8 @@ static void vhost_blk_drain(struct vhost_blk *blk)
 	synchronize_rcu_expedited();
 	/* The reap that ended the last request may still be touching its vring. */
 	vhost_dev_flush(&blk->dev);
+	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
+		vhost_blk_vq_put_back(&blk->bvqs[i]);
 }
 
 /* Stop all vrings and let the backend go: nothing refers to it afterwards. */
@@ -151,7 +158,7 @@ static int vhost_blk_attach(struct vhost_blk *blk, int fd, u32 flags)
 	disk = vhost_blk_disk_get(fd);
 	if (IS_ERR(disk))
 		return PTR_ERR(disk);
-	disk->no_unmap = flags & VHOST_BLK_BACKEND_NO_UNMAP;
+	disk->flags = flags;
 	ret = disk->ops->attach(disk);
 	if (ret)
 		goto put_disk;
@@ -182,8 +189,8 @@ put_disk:
  *
  * Return: 0, or -EFAULT; -EINVAL flags, no vring set up, a vring larger than
  * VHOST_BLK_MAX_VQ_SIZE, or an fd that is not open for reading, or for
- * appending; -EBADF; -ENOTBLK; -EOPNOTSUPP zoned device; -EBUSY attached
- * already; -ENOMEM.
+ * appending; -EBADF; -ENOTBLK; -EOPNOTSUPP zoned device, or STOP_ON_* with
+ * VIRTIO_F_ACCESS_PLATFORM; -EBUSY attached already; -ENOMEM.
  */
 static long vhost_blk_set_backend(struct vhost_blk *blk, void __user *argp)
 {
@@ -191,8 +198,11 @@ static long vhost_blk_set_backend(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&backend, argp, sizeof(backend)))
 		return -EFAULT;
-	if (backend.flags & ~VHOST_BLK_BACKEND_NO_UNMAP)
+	if (backend.flags & ~VHOST_BLK_BACKEND_FLAGS)
 		return -EINVAL;
+	/* What is put back is put where the VMM has the ring, not the driver's IOMMU. */
+	if (backend.flags & VHOST_BLK_BACKEND_STOP_FLAGS && blk->bvqs[0].vq.iotlb)
+		return -EOPNOTSUPP;
 	if (backend.fd != -1)
 		return vhost_blk_attach(blk, backend.fd, backend.flags);
 	vhost_blk_stop(blk);
@@ -381,12 +391,15 @@ static long vhost_blk_query_backend(void __user *argp)
 		return -EFAULT;
 	if (query.flags)
 		return -EINVAL;
-	disk = vhost_blk_disk_get(query.fd);
-	if (IS_ERR(disk))
-		return PTR_ERR(disk);
-	query.features = VHOST_BLK_FEATURES;
-	vhost_blk_disk_query(disk, &query);
-	vhost_blk_disk_put(disk);
+	query.flags = VHOST_BLK_BACKEND_FLAGS;
+	if (query.fd != -1) {
+		disk = vhost_blk_disk_get(query.fd);
+		if (IS_ERR(disk))
+			return PTR_ERR(disk);
+		query.features = VHOST_BLK_FEATURES;
+		vhost_blk_disk_query(disk, &query);
+		vhost_blk_disk_put(disk);
+	}
 	return copy_to_user(argp, &query, sizeof(query)) ? -EFAULT : 0;
 }
 

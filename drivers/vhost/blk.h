@@ -198,6 +198,7 @@ struct vhost_blk_range {
  * @head:        descriptor index that the guest published
  * @status:      VIRTIO_BLK_S_*
  * @busy:        the slot is in use
+ * @error:       -errno of the disk, 0 once that has been dealt with
  */
 struct vhost_blk_req {
 	struct llist_node done;
@@ -217,6 +218,7 @@ struct vhost_blk_req {
 	u16 head;
 	u8 status;
 	bool busy;
+	int error;
 };
 
 /**
@@ -286,7 +288,7 @@ struct vhost_blk_disk_ops {
  * @bounce_pages: kernel pages that hold payload of all requests
  * @copies:       copies of payload's pieces, ranges and logs of all requests
  * @abort:        the device is going away: requests with ranges end early
- * @no_unmap:     DISCARD does nothing, WRITE_ZEROES keeps blocks allocated
+ * @flags:        VHOST_BLK_BACKEND_*
  */
 struct vhost_blk_disk {
 	const struct vhost_blk_disk_ops *ops;
@@ -294,7 +296,7 @@ struct vhost_blk_disk {
 	atomic_t bounce_pages;
 	atomic_t copies;
 	bool abort;
-	bool no_unmap;
+	u32 flags;
 };
 
 /**
@@ -315,7 +317,8 @@ static inline bool vhost_blk_disk_is_full(const struct vhost_blk_disk *disk)
 /* A DISCARD that is to do nothing. The unmap flag of WRITE_ZEROES the parser has taken off. */
 static inline bool vhost_blk_req_is_ignored(const struct vhost_blk_req *req)
 {
-	return req->op->type == VIRTIO_BLK_T_DISCARD && req->queue->disk->no_unmap;
+	return req->op->type == VIRTIO_BLK_T_DISCARD &&
+	       (req->queue->disk->flags & VHOST_BLK_BACKEND_NO_UNMAP);
 }
 
 static inline bool vhost_blk_queue_has_feature(const struct vhost_blk_queue *queue,

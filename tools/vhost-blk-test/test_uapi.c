@@ -222,7 +222,7 @@ TEST_F(uapi, bad_fd)
 	refused(_metadata, &self->dev, -EBADF, 1 << 20);
 	refused(_metadata, &self->dev, -EBADF, INT32_MAX);
 	refused(_metadata, &self->dev, -EBADF, INT32_MIN);
-	EXPECT_EQ(-EBADF, vt_query(self->fd, -1, &query));
+	EXPECT_EQ(-EBADF, vt_query(self->fd, -2, &query));
 	fd = open(vt_disk.path, O_PATH);
 	ASSERT_LE(0, fd);
 	refused(_metadata, &self->dev, -EBADF, fd);
@@ -258,7 +258,7 @@ TEST_F(uapi, write_only_fd)
 
 TEST_F(uapi, flags)
 {
-	struct vhost_blk_backend b = { .fd = vt_disk.fd, .flags = 2 };
+	struct vhost_blk_backend b = { .fd = vt_disk.fd, .flags = 0x80 };
 	struct vhost_blk_query query = { .fd = vt_disk.fd, .flags = 0x80000000 };
 
 	EXPECT_EQ(-EINVAL, vt_ioctl(self->fd, VHOST_BLK_SET_BACKEND, &b, sizeof(b)));

@@ -30,10 +30,23 @@
  */
 #define VHOST_BLK_BACKEND_NO_UNMAP	(1U << 0)
 
+/*
+ * Do not tell the guest of a request that the disk fails, but stop its vring and
+ * signal its VHOST_SET_VRING_ERR eventfd. The detach that follows leaves all such
+ * requests of a vring in its available ring, where its base (VHOST_GET_VRING_BASE)
+ * is that of the first: whoever serves the vring next tries them again. Requests
+ * that the device itself refuses are answered in any case.
+ */
+#define VHOST_BLK_BACKEND_STOP_ON_READ_ERROR	(1U << 1)
+/* Every other request, not only writes. */
+#define VHOST_BLK_BACKEND_STOP_ON_WRITE_ERROR	(1U << 2)
+/* Those of them that fail because there is no space. */
+#define VHOST_BLK_BACKEND_STOP_ON_ENOSPC	(1U << 3)
+
 /**
  * struct vhost_blk_backend - argument of VHOST_BLK_SET_BACKEND
  * @fd:    an open block device or image file, or -1 to detach
- * @flags: VHOST_BLK_BACKEND_NO_UNMAP or 0
+ * @flags: VHOST_BLK_BACKEND_*
  */
 struct vhost_blk_backend {
 	__s32 fd;
@@ -50,8 +63,8 @@ struct vhost_blk_serial {
 
 /**
  * struct vhost_blk_query - argument of VHOST_BLK_QUERY_BACKEND
- * @fd:       in: an open block device or image file
- * @flags:    in: must be 0
+ * @fd:       in: an open block device or image file; -1 to ask for @flags only
+ * @flags:    in: must be 0; out: the VHOST_BLK_BACKEND_* that there are
  * @features: out: virtio feature bits this backend would be offered with
  * @config:   out: struct virtio_blk_config, little endian, zero padded
  */
