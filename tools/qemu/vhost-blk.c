@@ -15,6 +15,11 @@
  *
  *   OFF -> QEMU -> VHOST <-> PAUSED -> QEMU, and any state -> OFF
  *
+ * A block job, a snapshot, throttling, a format, a dirty bitmap or a migration
+ * needs QEMU's engine; so does a request that fails in the kernel where rerror
+ * or werror say more than "report": the kernel leaves it in its virtqueue, and
+ * QEMU's engine tries it again and does what the policy says.
+ *
  * Only vhost_blk_settle(), in the main loop, decides where to go; the drain
  * callbacks at most pause the kernel, because they may run in an iothread.
  * The state is protected by the AioContext lock of the drive.
@@ -44,8 +49,9 @@
 #include "hw/virtio/virtio-blk.h"
 #include "hw/virtio/virtio-bus.h"
 #include "hw/virtio/virtio-pci.h"
-#include "migration/blocker.h"
+#include "migration/misc.h"
 #include "monitor/monitor.h"
+#include "qapi/visitor.h"
 
 /* Not "vhost-blk-device": a machine compat property sets a default on that. */
 #define TYPE_VHOST_BLK "vhost-blk"
@@ -54,8 +60,9 @@ OBJECT_DECLARE_TYPE(VHostBlk, VHostBlkClass, VHOST_BLK)
 #define VHOST_BLK_NODE "/dev/vhost-blk"
 
 /*
- * Throttling and dirty bitmaps are switched on without a drained section, so
- * no callback tells.  While the kernel serves, look for them this often.
+ * Throttling and dirty bitmaps are switched on without a drained section, and
+ * off, so no callback tells.  Nor does one tell when QEMU's engine is done with
+ * a request that had failed, or when a host device has grown.  Look this often.
  */
 #define VHOST_BLK_POLL_MS 250
 
@@ -75,33 +82,35 @@ static const char *const vhost_blk_state_name[] = {
 
 struct VHostBlk {
     VirtIOBlock parent_obj;
+    OnOffAuto vhost;         /* property: is /dev/vhost-blk to be used? */
     char *vhostfd;           /* property: a number, or a monitor fd's name */
+    char *no_vhost;          /* why there is no vhost_dev; NULL: there is one */
     struct vhost_dev dev;
     struct vhost_virtqueue *vqs;
+    struct vhost_blk_stats stats; /* what of the kernel's is accounted for */
+    uint64_t changes;        /* of the engine */
     VHostBlkState state;
     int disk_fd;             /* what the kernel serves, while it owns the vqs */
     bool disk_unmaps;        /* the kernel can discard on it */
     bool settling;           /* vhost_blk_settle() is on the stack */
-    bool ring_error;         /* reported one since the driver started */
+    bool refused;            /* the kernel did not take it; no use to poll */
+    bool migrating;          /* QEMU's engine logs what it writes to memory */
     QEMUBH *bh;
     QEMUTimer *poll;
-    char *reason;            /* why QEMU serves, as last reported */
-    Error *migration_blocker;
-    Error *op_blocker;
-    BlockDriverState *blocked_bs;
-    Notifier remove_bs;
+    char *reason;            /* why QEMU serves */
+    Notifier migration;
 };
 
 struct VHostBlkClass {
     VirtioDeviceClass parent_class;
     DeviceRealize parent_realize;
     DeviceUnrealize parent_unrealize;
-    uint64_t (*parent_get_features)(VirtIODevice *vdev, uint64_t features,
-                                    Error **errp);
     void (*parent_set_config)(VirtIODevice *vdev, const uint8_t *config);
     void (*parent_set_status)(VirtIODevice *vdev, uint8_t status);
     int (*parent_start_ioeventfd)(VirtIODevice *vdev);
     void (*parent_stop_ioeventfd)(VirtIODevice *vdev);
+    void (*parent_queue_reset)(VirtIODevice *vdev, uint32_t index);
+    void (*parent_queue_enable)(VirtIODevice *vdev, uint32_t index);
 };
 
 static AioContext *vhost_blk_ctx(VHostBlk *v)
@@ -123,8 +132,9 @@ static AioContext *vhost_blk_ctx(VHostBlk *v)
 #endif
 
 /*
- * Bits that change what a request or a ring may look like.  ACCESS_PLATFORM is
- * not among them: with it QEMU's engine serves, whatever the kernel can do.
+ * Bits that change what a request or a ring may look like.  The guest is offered
+ * what QEMU's engine can do; one that the kernel lacks and the guest uses keeps
+ * the drive in QEMU.  RING_RESET is not among them, a reset needs no kernel.
  */
 static const int vhost_blk_engine_bits[] = {
     VIRTIO_BLK_F_BARRIER,
@@ -144,37 +154,8 @@ static const int vhost_blk_engine_bits[] = {
     VIRTIO_F_ORDER_PLATFORM,
     VIRTIO_F_SR_IOV,
     VIRTIO_F_NOTIFICATION_DATA,
-    VIRTIO_F_RING_RESET,
     VHOST_INVALID_FEATURE_BIT
 };
-
-/* Offer the guest only what both engines can do. */
-static uint64_t vhost_blk_restrict_features(VHostBlk *v, uint64_t features)
-{
-    uint64_t both = vhost_get_features(&v->dev, vhost_blk_engine_bits,
-                                       features);
-
-    /*
-     * The parent offers FLUSH for a write-through drive too, because the
-     * guest can switch the cache by CONFIG_WCE.  A kernel that lacks this
-     * would take FLUSH alone for a write-back drive.
-     */
-    if (!virtio_has_feature(both, VIRTIO_BLK_F_CONFIG_WCE) &&
-        !blk_enable_write_cache(VIRTIO_BLK(v)->blk)) {
-        virtio_clear_feature(&both, VIRTIO_BLK_F_FLUSH);
-    }
-    return both;
-}
-
-static uint64_t vhost_blk_get_features(VirtIODevice *vdev, uint64_t features,
-                                       Error **errp)
-{
-    VHostBlk *v = VHOST_BLK(vdev);
-
-    features = VHOST_BLK_GET_CLASS(v)->parent_get_features(vdev, features,
-                                                           errp);
-    return vhost_blk_restrict_features(v, features);
-}
 
 /* What the guest acknowledged and the kernel has to know of. */
 static uint64_t vhost_blk_acked_features(VHostBlk *v)
@@ -188,6 +169,10 @@ static uint64_t vhost_blk_missing_features(VHostBlk *v)
 {
     uint64_t acked = VIRTIO_DEVICE(v)->guest_features;
 
+    /* Legacy drivers are always offered it; with scsi=off both refuse them. */
+    if (!virtio_has_feature(VIRTIO_BLK(v)->host_features, VIRTIO_BLK_F_SCSI)) {
+        acked &= ~(1ULL << VIRTIO_BLK_F_SCSI);
+    }
     return acked & ~vhost_get_features(&v->dev, vhost_blk_engine_bits, acked);
 }
 
@@ -247,9 +232,19 @@ static bool vhost_blk_node_is_passive(BlockDriverState *bs, Error **errp)
 static BlockDriverState *vhost_blk_plain(VHostBlk *v, Error **errp)
 {
     VirtIOBlock *s = VIRTIO_BLK(v);
-    BlockDriverState *host = vhost_blk_host_node(s->blk, errp);
-    uint64_t missing = vhost_blk_missing_features(v);
+    BlockDriverState *host;
+    uint64_t missing;
 
+    if (v->no_vhost) {
+        error_setg(errp, "%s", v->no_vhost);
+        return NULL;
+    }
+    if (v->migrating) {
+        error_setg(errp, "the virtual machine is being migrated");
+        return NULL;
+    }
+    missing = vhost_blk_missing_features(v);
+    host = vhost_blk_host_node(s->blk, errp);
     if (!host || !vhost_blk_node_is_passive(host, errp) ||
         !vhost_blk_node_is_passive(blk_bs(s->blk), errp)) {
         return NULL;
@@ -274,7 +269,10 @@ static BlockDriverState *vhost_blk_plain(VHostBlk *v, Error **errp)
     return host;
 }
 
-/* Say why QEMU serves the drive, once for each reason. */
+/*
+ * Remember why QEMU serves the drive.  Say so, once for each reason, unless the
+ * kernel has served it: then it is what somebody has just asked for.
+ */
 static void vhost_blk_explain(VHostBlk *v, Error *err)
 {
     BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk);
@@ -282,9 +280,11 @@ static void vhost_blk_explain(VHostBlk *v, Error *err)
     if (g_strcmp0(v->reason, error_get_pretty(err))) {
         g_free(v->reason);
         v->reason = g_strdup(error_get_pretty(err));
-        warn_report("vhost-blk-pci: QEMU itself serves drive '%s', not the "
-                    "kernel: %s", bs ? bdrv_get_device_or_node_name(bs) : "",
-                    v->reason);
+        if (!v->changes && v->vhost != ON_OFF_AUTO_OFF) {
+            warn_report("vhost-blk-pci: QEMU itself serves drive '%s', not the "
+                        "kernel: %s",
+                        bs ? bdrv_get_device_or_node_name(bs) : "", v->reason);
+        }
     }
     error_free(err);
 }
@@ -398,11 +398,30 @@ static uint32_t vhost_blk_backend_flags(VHostBlk *v, BlockDriverState *host)
 {
     int flags = blk_bs(VIRTIO_BLK(v)->blk)->open_flags & host->open_flags;
 
-    if (!virtio_has_feature(v->dev.features, VIRTIO_BLK_F_DISCARD) ||
-        (v->disk_unmaps && (flags & BDRV_O_UNMAP))) {
-        return 0;
+    return v->disk_unmaps && (flags & BDRV_O_UNMAP) ?
+           0 : VHOST_BLK_BACKEND_NO_UNMAP;
+}
+
+/* Which requests that fail the kernel is to leave to QEMU (rerror, werror). */
+static uint32_t vhost_blk_error_flags(VHostBlk *v)
+{
+    BlockBackend *blk = VIRTIO_BLK(v)->blk;
+    uint32_t flags = 0;
+
+    if (blk_get_on_error(blk, true) != BLOCKDEV_ON_ERROR_REPORT) {
+        flags |= VHOST_BLK_BACKEND_STOP_ON_READ_ERROR;
     }
-    return VHOST_BLK_BACKEND_NO_UNMAP;
+    switch (blk_get_on_error(blk, false)) {
+    case BLOCKDEV_ON_ERROR_REPORT:
+        break;
+    case BLOCKDEV_ON_ERROR_ENOSPC:
+        flags |= VHOST_BLK_BACKEND_STOP_ON_ENOSPC;
+        break;
+    default:
+        flags |= VHOST_BLK_BACKEND_STOP_ON_WRITE_ERROR;
+        break;
+    }
+    return flags;
 }
 
 /* Whether writes have to be stable is in QEMU's hands, and the guest's. */
@@ -410,9 +429,7 @@ static int vhost_blk_set_wce(VHostBlk *v)
 {
     uint32_t wce = blk_enable_write_cache(VIRTIO_BLK(v)->blk);
 
-    /* Without CONFIG_WCE it follows from the features, see above. */
-    if (virtio_has_feature(v->dev.features, VIRTIO_BLK_F_CONFIG_WCE) &&
-        ioctl((uintptr_t)v->dev.opaque, VHOST_BLK_SET_WCE, &wce)) {
+    if (ioctl((uintptr_t)v->dev.opaque, VHOST_BLK_SET_WCE, &wce)) {
         return -errno;
     }
     return 0;
@@ -426,6 +443,63 @@ static int vhost_blk_set_backend(VHostBlk *v, int disk_fd, uint32_t flags)
         return -errno;
     }
     return 0;
+}
+
+/* ---- what the monitor shows ---- */
+
+static void vhost_blk_account_one(BlockAcctStats *to, enum BlockAcctType type,
+                                  const struct vhost_blk_stat *now,
+                                  const struct vhost_blk_stat *last)
+{
+    uint64_t ops = now->ops - last->ops, errors = now->errors - last->errors;
+
+    to->nr_ops[type] += ops - errors;
+    to->failed_ops[type] += errors;
+    to->nr_bytes[type] += now->bytes - last->bytes;
+    to->total_time_ns[type] += now->ns - last->ns;
+    if (ops) {
+        to->last_access_time_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    }
+}
+
+/* Add what the kernel has done to what query-blockstats shows. */
+static void vhost_blk_account(VHostBlk *v)
+{
+    BlockAcctStats *to = blk_get_stats(VIRTIO_BLK(v)->blk);
+    struct vhost_blk_stats *last = &v->stats, now;
+
+    if (ioctl((uintptr_t)v->dev.opaque, VHOST_BLK_GET_STATS, &now)) {
+        return;
+    }
+    qemu_mutex_lock(&to->lock);
+    vhost_blk_account_one(to, BLOCK_ACCT_READ, &now.read, &last->read);
+    vhost_blk_account_one(to, BLOCK_ACCT_WRITE, &now.write, &last->write);
+    vhost_blk_account_one(to, BLOCK_ACCT_WRITE, &now.write_zeroes,
+                          &last->write_zeroes);
+    vhost_blk_account_one(to, BLOCK_ACCT_FLUSH, &now.flush, &last->flush);
+    vhost_blk_account_one(to, BLOCK_ACCT_UNMAP, &now.discard, &last->discard);
+    qemu_mutex_unlock(&to->lock);
+    *last = now;
+}
+
+/*
+ * QEMU asks a host device for its size only when it is told to, by
+ * block_resize.  Do that for the user when a device has grown.
+ */
+static void vhost_blk_follow_size(VHostBlk *v, int disk_fd)
+{
+    BlockBackend *blk;
+    int64_t bytes = lseek(disk_fd, 0, SEEK_END);
+
+    if (bytes <= blk_getlength(VIRTIO_BLK(v)->blk)) {
+        return;
+    }
+    blk = blk_new_with_bs(blk_bs(VIRTIO_BLK(v)->blk), BLK_PERM_RESIZE,
+                          BLK_PERM_ALL, NULL);
+    if (blk) {
+        blk_truncate(blk, bytes, false, PREALLOC_MODE_OFF, 0, NULL);
+        blk_unref(blk);
+    }
 }
 
 /* ---- engines; all with the drive's AioContext locked ---- */
@@ -450,15 +524,14 @@ static int vhost_blk_resume(VHostBlk *v, BlockDriverState *host, Error **errp)
 
     if (ret == 0) {
         ret = vhost_blk_set_backend(v, v->disk_fd,
-                                    vhost_blk_backend_flags(v, host));
+                                    vhost_blk_backend_flags(v, host) |
+                                    vhost_blk_error_flags(v));
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, VHOST_BLK_NODE " cannot start");
         return ret;
     }
     v->state = VHOST_BLK_VHOST;
-    timer_mod(v->poll, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                       VHOST_BLK_POLL_MS);
     return 0;
 }
 
@@ -482,7 +555,7 @@ static void vhost_blk_leave_kernel(VHostBlk *v)
     if (v->state == VHOST_BLK_VHOST) {
         vhost_blk_pause(v);
     }
-    timer_del(v->poll);
+    vhost_blk_account(v);
     vhost_dev_stop(&v->dev, VIRTIO_DEVICE(v), false);
     vhost_blk_forget_rings(v);
     qemu_close(v->disk_fd);
@@ -516,22 +589,21 @@ static void vhost_blk_enter_qemu(VHostBlk *v)
     }
 }
 
-static void vhost_blk_hand_back(VHostBlk *v, Error *why)
+static void vhost_blk_hand_back(VHostBlk *v)
 {
     BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk);
     BdrvDirtyBitmap *bitmap;
 
     vhost_blk_leave_kernel(v);
-    /* A bitmap that appeared meanwhile has missed the kernel's writes. */
+    /* Any bitmap is younger than take_over(), and missed the kernel's writes. */
     for (bitmap = bs ? bdrv_dirty_bitmap_first(bs) : NULL; bitmap;
          bitmap = bdrv_dirty_bitmap_next(bitmap)) {
-        if (bdrv_dirty_bitmap_enabled(bitmap) &&
-            !bdrv_dirty_bitmap_readonly(bitmap)) {
+        if (!bdrv_dirty_bitmap_readonly(bitmap)) {
             bdrv_set_dirty_bitmap(bitmap, 0, bdrv_getlength(bs));
         }
     }
+    v->changes++;
     vhost_blk_enter_qemu(v);
-    vhost_blk_explain(v, why);
 }
 
 /* Did something come up while QEMU's engine was drained? */
@@ -571,6 +643,7 @@ static void vhost_blk_take_over(VHostBlk *v, BlockDriverState *host)
 
     v->disk_fd = vhost_blk_open_disk(v, host, &err);
     if (v->disk_fd < 0) {
+        v->refused = true;
         vhost_blk_explain(v, err);
         return;
     }
@@ -581,6 +654,7 @@ static void vhost_blk_take_over(VHostBlk *v, BlockDriverState *host)
     if (vhost_blk_may_start(v) &&
         vhost_blk_plain(v, &err) == host &&
         vhost_blk_start_kernel(v, host, &err) == 0) {
+        v->changes++;
         g_free(v->reason);
         v->reason = NULL;
         return;
@@ -591,6 +665,7 @@ static void vhost_blk_take_over(VHostBlk *v, BlockDriverState *host)
         vhost_blk_enter_qemu(v);
     }
     if (err) {
+        v->refused = true;
         vhost_blk_explain(v, err);
     } else {
         qemu_bh_schedule(v->bh);
@@ -620,13 +695,15 @@ static void vhost_blk_settle_locked(VHostBlk *v)
         /* A drained section may have put another node below the drive. */
         if (!host || !vhost_blk_is_disk(v->disk_fd, host, &err) ||
             vhost_blk_resume(v, host, &err) < 0) {
-            vhost_blk_hand_back(v, err);
+            vhost_blk_hand_back(v);
+            vhost_blk_explain(v, err);
             qemu_bh_schedule(v->bh);
         }
         break;
     default:
         if (!host) {
-            vhost_blk_hand_back(v, err);
+            vhost_blk_hand_back(v);
+            vhost_blk_explain(v, err);
         }
         break;
     }
@@ -649,15 +726,27 @@ static void vhost_blk_settle(void *opaque)
     v->settling = false;
 }
 
+static void vhost_blk_poll_locked(VHostBlk *v)
+{
+    if (v->state == VHOST_BLK_VHOST) {
+        vhost_blk_account(v);
+        vhost_blk_follow_size(v, v->disk_fd);
+    }
+}
+
 static void vhost_blk_poll(void *opaque)
 {
     VHostBlk *v = opaque;
+    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
 
-    vhost_blk_settle(v);
-    if (v->state == VHOST_BLK_VHOST) {
-        timer_mod(v->poll, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                           VHOST_BLK_POLL_MS);
+    aio_context_acquire(ctx);
+    vhost_blk_poll_locked(v);
+    aio_context_release(ctx);
+    if (v->state != VHOST_BLK_QEMU || !v->refused) {
+        vhost_blk_settle(v);
     }
+    timer_mod(v->poll, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                       VHOST_BLK_POLL_MS);
 }
 
 /* ---- callbacks of the block layer ---- */
@@ -677,6 +766,7 @@ static void vhost_blk_drained_end(void *opaque)
 
     /* The end of take_over()'s own drain needs no decision. */
     if (v->state != VHOST_BLK_OFF && !v->settling) {
+        v->refused = false;
         qemu_bh_schedule(v->bh);
     }
 }
@@ -699,37 +789,6 @@ static const BlockDevOps vhost_blk_dev_ops = {
     .drained_end = vhost_blk_drained_end,
 };
 
-static void vhost_blk_unblock_ops(VHostBlk *v)
-{
-    if (v->op_blocker) {
-        bdrv_op_unblock_all(v->blocked_bs, v->op_blocker);
-        notifier_remove(&v->remove_bs);
-        error_free(v->op_blocker);
-        v->op_blocker = NULL;
-    }
-}
-
-/* A node must not go away with blockers on it, as it does when QEMU quits. */
-static void vhost_blk_bs_removed(Notifier *n, void *opaque)
-{
-    vhost_blk_unblock_ops(container_of(n, VHostBlk, remove_bs));
-}
-
-/* A job would miss what the guest writes while the kernel serves the drive. */
-static void vhost_blk_block_ops(VHostBlk *v)
-{
-    BlockBackend *blk = VIRTIO_BLK(v)->blk;
-
-    error_setg(&v->op_blocker, "block jobs and snapshots are not supported on "
-               "a drive of vhost-blk-pci");
-    v->blocked_bs = blk_bs(blk);
-    bdrv_op_block_all(v->blocked_bs, v->op_blocker);
-    bdrv_op_unblock(v->blocked_bs, BLOCK_OP_TYPE_RESIZE, v->op_blocker);
-    bdrv_op_unblock(v->blocked_bs, BLOCK_OP_TYPE_DRIVE_DEL, v->op_blocker);
-    v->remove_bs.notify = vhost_blk_bs_removed;
-    blk_add_remove_bs_notifier(blk, &v->remove_bs);
-}
-
 /* ---- callbacks of virtio ---- */
 
 static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
@@ -740,9 +799,11 @@ static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
     /* dataplane_disabled: the parent serves without notifiers. */
     if (ret == 0 && !VIRTIO_BLK(v)->dataplane_disabled &&
         v->state == VHOST_BLK_OFF) {
-        v->ring_error = false;
+        v->refused = false;
         v->state = VHOST_BLK_QEMU;
         qemu_bh_schedule(v->bh);
+        timer_mod(v->poll, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                           VHOST_BLK_POLL_MS);
     }
     return ret;
 }
@@ -753,6 +814,7 @@ static void vhost_blk_stop_ioeventfd(VirtIODevice *vdev)
     AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
 
     qemu_bh_cancel(v->bh);
+    timer_del(v->poll);
     aio_context_acquire(ctx);
     if (v->state == VHOST_BLK_VHOST || v->state == VHOST_BLK_PAUSED) {
         vhost_blk_leave_kernel(v);
@@ -778,21 +840,50 @@ static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
 {
     VHostBlk *v = VHOST_BLK(vdev);
     AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
-    Error *err = NULL;
-    int ret;
-
     VHOST_BLK_GET_CLASS(v)->parent_set_config(vdev, config);
     aio_context_acquire(ctx);
-    /* In any other state it is done before the kernel serves again. */
-    if (v->state == VHOST_BLK_VHOST) {
-        ret = vhost_blk_set_wce(v);
-        if (ret < 0) {
-            error_setg_errno(&err, -ret, VHOST_BLK_NODE
-                             " cannot switch the write cache");
-            vhost_blk_hand_back(v, err);
-        }
+    /*
+     * In any other state it is done before the kernel serves again.  If the
+     * flush fails that makes the past stable: so may that of QEMU's engine.
+     */
+    if (v->state == VHOST_BLK_VHOST && vhost_blk_set_wce(v) < 0) {
+        vhost_blk_hand_back(v);
     }
     aio_context_release(ctx);
+}
+
+/* Which queues there are is only told to the kernel when it takes over. */
+static void vhost_blk_queues_change(VHostBlk *v)
+{
+    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+
+    aio_context_acquire(ctx);
+    if (v->state == VHOST_BLK_VHOST || v->state == VHOST_BLK_PAUSED) {
+        vhost_blk_hand_back(v);
+        qemu_bh_schedule(v->bh);
+    }
+    aio_context_release(ctx);
+}
+
+/* VIRTIO_F_RING_RESET (2.6.1) */
+static void vhost_blk_queue_reset(VirtIODevice *vdev, uint32_t index)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+
+    vhost_blk_queues_change(v);
+    if (VHOST_BLK_GET_CLASS(v)->parent_queue_reset) {
+        VHOST_BLK_GET_CLASS(v)->parent_queue_reset(vdev, index);
+    }
+}
+
+static void vhost_blk_queue_enable(VirtIODevice *vdev, uint32_t index)
+{
+    VHostBlk *v = VHOST_BLK(vdev);
+
+    vhost_blk_queues_change(v);
+    if (VHOST_BLK_GET_CLASS(v)->parent_queue_enable) {
+        VHOST_BLK_GET_CLASS(v)->parent_queue_enable(vdev, index);
+    }
 }
 
 static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
@@ -800,19 +891,38 @@ static struct vhost_dev *vhost_blk_get_vhost(VirtIODevice *vdev)
     return &VHOST_BLK(vdev)->dev;
 }
 
-/* The kernel met a ring that it cannot walk: tell the guest, as QEMU does. */
-static void vhost_blk_ring_error(EventNotifier *n)
+/*
+ * The kernel met a ring that it cannot walk, or left a request that failed in
+ * its ring: QEMU's engine will find the same, and do what it does then.
+ */
+static void vhost_blk_kernel_error(EventNotifier *n)
 {
     struct vhost_virtqueue *vq = container_of(n, struct vhost_virtqueue,
                                               error_notifier);
     VHostBlk *v = container_of(vq->dev, VHostBlk, dev);
+    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
 
-    if (event_notifier_test_and_clear(n) && !v->ring_error &&
-        v->state != VHOST_BLK_OFF) {
-        v->ring_error = true;
-        virtio_error(VIRTIO_DEVICE(v), "vhost-blk-pci: virtqueue %d is broken",
-                     (int)(vq - v->vqs));
+    if (!event_notifier_test_and_clear(n)) {
+        return;
     }
+    aio_context_acquire(ctx);
+    if (v->state == VHOST_BLK_VHOST) {
+        vhost_blk_hand_back(v);
+    }
+    aio_context_release(ctx);
+}
+
+static void vhost_blk_migration_changed(Notifier *n, void *data)
+{
+    VHostBlk *v = container_of(n, VHostBlk, migration);
+
+    if (migration_in_setup(data)) {
+        v->migrating = true;
+    } else if (migration_has_finished(data) || migration_has_failed(data)) {
+        v->migrating = false;
+    }
+    /* At setup it has to be over before the first page is sent. */
+    vhost_blk_settle(v);
 }
 
 /* ---- life ---- */
@@ -853,45 +963,56 @@ static int vhost_blk_open_vhost(VHostBlk *v, Error **errp)
     return fd;
 }
 
+/*
+ * Has the module what this device relies on?  Must be asked before
+ * vhost_dev_init(), which blocks migration for one that cannot log.
+ */
+static bool vhost_blk_is_current(int vhostfd, Error **errp)
+{
+    const uint64_t need = 1ULL << VHOST_F_LOG_ALL |
+                          1ULL << VIRTIO_BLK_F_CONFIG_WCE;
+    const uint32_t flags = VHOST_BLK_BACKEND_NO_UNMAP |
+                           VHOST_BLK_BACKEND_STOP_ON_READ_ERROR |
+                           VHOST_BLK_BACKEND_STOP_ON_WRITE_ERROR |
+                           VHOST_BLK_BACKEND_STOP_ON_ENOSPC;
+    struct vhost_blk_query query = { .fd = -1 };
+    uint64_t have;
+
+    if (ioctl(vhostfd, VHOST_GET_FEATURES, &have) ||
+        ioctl(vhostfd, VHOST_BLK_QUERY_BACKEND, &query) ||
+        (have & need) != need || (query.flags & flags) != flags) {
+        error_setg(errp, "the kernel's vhost_blk module is too old");
+        return false;
+    }
+    return true;
+}
+
 static void vhost_blk_cleanup_vhost(VHostBlk *v)
 {
-    vhost_dev_cleanup(&v->dev);
-    g_free(v->vqs);
-    v->vqs = NULL;
-}
-
-/*
- * Also with a kernel that can log what it writes (VHOST_F_LOG_ALL): migration
- * of this device is not tested.  Before vhost_dev_init(), which blocks it for
- * a kernel that cannot, and frees the reason twice if that is refused
- * (-only-migratable).
- */
-static int vhost_blk_block_migration(VHostBlk *v, Error **errp)
-{
-    int ret;
-
-    error_setg(&v->migration_blocker,
-               "vhost-blk-pci does not support migration");
-    ret = migrate_add_blocker(v->migration_blocker, errp);
-    if (ret < 0) {
-        error_free(v->migration_blocker);
-        v->migration_blocker = NULL;
+    if (v->vqs) {
+        vhost_dev_cleanup(&v->dev);
+        g_free(v->vqs);
+        v->vqs = NULL;
     }
-    return ret;
 }
 
-static void vhost_blk_unblock_migration(VHostBlk *v)
+static int vhost_blk_set_serial(VHostBlk *v)
 {
-    migrate_del_blocker(v->migration_blocker);
-    error_free(v->migration_blocker);
-    v->migration_blocker = NULL;
+    VirtIOBlock *s = VIRTIO_BLK(v);
+    struct vhost_blk_serial serial = { 0 };
+
+    /* 20 characters have no NUL, as in the parent's GET_ID. */
+    if (s->conf.serial) {
+        strpadcpy((char *)serial.serial, sizeof(serial.serial), s->conf.serial,
+                  0);
+    }
+    return ioctl((uintptr_t)v->dev.opaque, VHOST_BLK_SET_SERIAL, &serial);
 }
 
 /* @vhostfd is consumed in any case. */
 static int vhost_blk_init_vhost(VHostBlk *v, int vhostfd, Error **errp)
 {
     VirtIOBlock *s = VIRTIO_BLK(v);
-    struct vhost_blk_serial serial = { 0 };
     int ret, i;
 
     v->vqs = g_new0(struct vhost_virtqueue, s->conf.num_queues);
@@ -906,19 +1027,41 @@ static int vhost_blk_init_vhost(VHostBlk *v, int vhostfd, Error **errp)
     }
     for (i = 0; i < s->conf.num_queues; i++) {
         event_notifier_set_handler(&v->vqs[i].error_notifier,
-                                   vhost_blk_ring_error);
+                                   vhost_blk_kernel_error);
     }
-    /* 20 characters have no NUL, as in the parent's GET_ID. */
-    if (s->conf.serial) {
-        strpadcpy((char *)serial.serial, sizeof(serial.serial), s->conf.serial,
-                  0);
-    }
-    if (ioctl(vhostfd, VHOST_BLK_SET_SERIAL, &serial)) {
+    if (vhost_blk_set_serial(v)) {
         ret = -errno;
         error_setg_errno(errp, errno, VHOST_BLK_NODE " takes no serial number");
         vhost_blk_cleanup_vhost(v);
     }
     return ret;
+}
+
+/* Find /dev/vhost-blk, or decide to go without: -1 and v->no_vhost, or @errp. */
+static int vhost_blk_find_vhost(VHostBlk *v, Error **errp)
+{
+    Error *err = NULL;
+    int vhostfd = -1;
+
+    if (v->vhost == ON_OFF_AUTO_OFF) {
+        v->no_vhost = g_strdup("vhost=off");
+        return -1;
+    }
+    vhostfd = vhost_blk_open_vhost(v, &err);
+    if (vhostfd >= 0 && vhost_blk_is_current(vhostfd, &err)) {
+        return vhostfd;
+    }
+    if (vhostfd >= 0) {
+        close(vhostfd);
+    }
+    /* Who names an fd wants that one. */
+    if (v->vhost == ON_OFF_AUTO_ON || v->vhostfd) {
+        error_propagate(errp, err);
+        return -1;
+    }
+    v->no_vhost = g_strdup(error_get_pretty(err));
+    error_free(err);
+    return -1;
 }
 
 static void vhost_blk_realize(DeviceState *dev, Error **errp)
@@ -934,25 +1077,22 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
         error_setg(errp, "num-queues must be at most %d", VHOST_BLK_MAX_VQS);
         return;
     }
-    vhostfd = vhost_blk_open_vhost(v, errp);
-    if (vhostfd < 0) {
-        return;
-    }
-    if (vhost_blk_block_migration(v, errp) < 0) {
-        close(vhostfd);
+    vhostfd = vhost_blk_find_vhost(v, &err);
+    if (err) {
+        error_propagate(errp, err);
         return;
     }
     vc->parent_realize(dev, &err);
     if (err) {
         error_propagate(errp, err);
-        vhost_blk_unblock_migration(v);
-        close(vhostfd);
-        return;
+        if (vhostfd >= 0) {
+            close(vhostfd);
+        }
+        goto no_parent;
     }
-    if (vhost_blk_init_vhost(v, vhostfd, errp) < 0) {
-        vhost_blk_unblock_migration(v);
+    if (vhostfd >= 0 && vhost_blk_init_vhost(v, vhostfd, errp) < 0) {
         vc->parent_unrealize(dev);
-        return;
+        goto no_parent;
     }
 
     /* Both engines signal by the same eventfds, without a mask. */
@@ -961,11 +1101,17 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     v->disk_fd = -1;
     v->bh = qemu_bh_new(vhost_blk_settle, v);
     v->poll = timer_new_ms(QEMU_CLOCK_REALTIME, vhost_blk_poll, v);
-    vhost_blk_block_ops(v);
+    v->migration.notify = vhost_blk_migration_changed;
+    add_migration_state_change_notifier(&v->migration);
     blk_set_dev_ops(s->blk, &vhost_blk_dev_ops, v);
     if (!vhost_blk_plain(v, &err)) {
         vhost_blk_explain(v, err);
     }
+    return;
+
+no_parent:
+    g_free(v->no_vhost);
+    v->no_vhost = NULL;
 }
 
 static void vhost_blk_unrealize(DeviceState *dev)
@@ -973,14 +1119,15 @@ static void vhost_blk_unrealize(DeviceState *dev)
     VHostBlk *v = VHOST_BLK(dev);
 
     assert(v->state == VHOST_BLK_OFF);
-    vhost_blk_unblock_ops(v);
     blk_set_dev_ops(VIRTIO_BLK(v)->blk, NULL, NULL);
+    remove_migration_state_change_notifier(&v->migration);
     timer_free(v->poll);
     qemu_bh_delete(v->bh);
     vhost_blk_cleanup_vhost(v);
-    vhost_blk_unblock_migration(v);
     g_free(v->reason);
     v->reason = NULL;
+    g_free(v->no_vhost);
+    v->no_vhost = NULL;
     VHOST_BLK_GET_CLASS(v)->parent_unrealize(dev);
 }
 
@@ -989,7 +1136,19 @@ static char *vhost_blk_get_engine(Object *obj, Error **errp)
     return g_strdup(vhost_blk_state_name[VHOST_BLK(obj)->state]);
 }
 
+static char *vhost_blk_get_reason(Object *obj, Error **errp)
+{
+    return g_strdup(VHOST_BLK(obj)->reason ?: "");
+}
+
+static void vhost_blk_get_changes(Object *obj, Visitor *visitor,
+                                  const char *name, void *opaque, Error **errp)
+{
+    visit_type_uint64(visitor, name, &VHOST_BLK(obj)->changes, errp);
+}
+
 static Property vhost_blk_properties[] = {
+    DEFINE_PROP_ON_OFF_AUTO("vhost", VHostBlk, vhost, ON_OFF_AUTO_AUTO),
     DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
     DEFINE_PROP_END_OF_LIST(),
 };
@@ -1003,21 +1162,31 @@ static void vhost_blk_class_init(ObjectClass *klass, void *data)
     object_class_property_add_str(klass, "engine", vhost_blk_get_engine, NULL);
     object_class_property_set_description(klass, "engine",
         "who serves the virtqueues: off, qemu, vhost or paused");
+    object_class_property_add_str(klass, "engine-reason", vhost_blk_get_reason,
+                                  NULL);
+    object_class_property_set_description(klass, "engine-reason",
+        "why QEMU serves the virtqueues and not the kernel, if so");
+    object_class_property_add(klass, "engine-changes", "uint64",
+                              vhost_blk_get_changes, NULL, NULL, NULL);
+    object_class_property_set_description(klass, "engine-changes",
+        "how often the virtqueues went from QEMU to the kernel or back");
 
     vc->parent_realize = vdc->realize;
     vc->parent_unrealize = vdc->unrealize;
-    vc->parent_get_features = vdc->get_features;
     vc->parent_set_config = vdc->set_config;
     vc->parent_set_status = vdc->set_status;
     vc->parent_start_ioeventfd = vdc->start_ioeventfd;
     vc->parent_stop_ioeventfd = vdc->stop_ioeventfd;
+    vc->parent_queue_reset = vdc->queue_reset;
+    vc->parent_queue_enable = vdc->queue_enable;
     vdc->realize = vhost_blk_realize;
     vdc->unrealize = vhost_blk_unrealize;
-    vdc->get_features = vhost_blk_get_features;
     vdc->set_config = vhost_blk_set_config;
     vdc->set_status = vhost_blk_set_status;
     vdc->start_ioeventfd = vhost_blk_start_ioeventfd;
     vdc->stop_ioeventfd = vhost_blk_stop_ioeventfd;
+    vdc->queue_reset = vhost_blk_queue_reset;
+    vdc->queue_enable = vhost_blk_queue_enable;
     vdc->get_vhost = vhost_blk_get_vhost;
 }
 
@@ -1087,6 +1256,10 @@ static void vhost_blk_pci_instance_init(Object *obj)
     object_property_add_alias(obj, "bootindex", OBJECT(&dev->vdev),
                               "bootindex");
     object_property_add_alias(obj, "engine", OBJECT(&dev->vdev), "engine");
+    object_property_add_alias(obj, "engine-reason", OBJECT(&dev->vdev),
+                              "engine-reason");
+    object_property_add_alias(obj, "engine-changes", OBJECT(&dev->vdev),
+                              "engine-changes");
 }
 
 static const VirtioPCIDeviceTypeInfo vhost_blk_pci_info = {
