@@ -228,6 +228,16 @@ static bool has_iommu(const struct fuzz *f)
 	return f->dev.features & VT_F(VIRTIO_F_ACCESS_PLATFORM);
 }
 
+/* Bad sectors fail: the guest is told, or the request is put back into its ring. */
+static void attach_any(struct fuzz *f)
+{
+	struct vhost_blk_backend b = {
+		.fd = f->bdev.fd, .flags = chance(f, 50) && !has_iommu(f) ? rnd(f, 16) : 0,
+	};
+
+	vt_ioctl(f->dev.fd, VHOST_BLK_SET_BACKEND, &b, sizeof(b));
+}
+
 /* Empty rings, where the device can find them. */
 static int rings_reset(struct fuzz *f)
 {
@@ -249,7 +259,7 @@ static void rings_renew(struct fuzz *f)
 	f->rings++;
 	vt_detach(&f->dev);
 	rings_reset(f);
-	vt_attach(&f->dev, f->bdev.fd);
+	attach_any(f);
 }
 
 static void mem_table_any(struct fuzz *f)
@@ -366,7 +376,7 @@ static void do_ioctl(struct fuzz *f)
 		vt_detach(&f->dev);
 		break;
 	case 1:
-		vt_attach(&f->dev, f->bdev.fd);
+		attach_any(f);
 		break;
 	case 2:
 		mem_table_any(f);
@@ -508,7 +518,7 @@ static int fuzz_round(struct fuzz *f)
 		return r;
 	f->pool = vt_alloc_in(&f->dev.mem, 1, POOL_PAGES * 4096, 4096);
 	f->tables = vt_alloc_in(&f->dev.mem, 1, 16 * 1024, 4096);
-	vt_attach(&f->dev, f->bdev.fd);
+	attach_any(f);
 	f->stop = false;
 	if (pthread_create(&racer, NULL, race, f))
 		return -EAGAIN;
@@ -592,7 +602,8 @@ int main(int argc, char **argv)
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("TAP version 13\n1..1\n");
-	r = vt_null_create(&f.bdev, "vbfuzz", &disk);
+	r = vt_null_create(&f.bdev, "vbfuzz", &disk) ?:
+	    vt_null_attr("vbfuzz", "badblocks", "+4096-4607");
 	if (r) {
 		printf("not ok 1 fuzz: null_blk: %s\n", strerror(-r));
 		return 1;
