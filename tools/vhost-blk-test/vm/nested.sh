@@ -123,9 +123,9 @@ null_blk_remove() {
 }
 
 # qemu_run NAME QEMU-ARGUMENT...: QEMU in the background, with the command in
-# qemu_prefix, if any, before it. Sets qemu; output in $work/NAME.err, serial line
-# in $work/NAME.serial, monitor at the other end of $qmp_in and $qmp_out. Those
-# files belong to qemu_user, if set.
+# qemu_prefix, if any, before it, and the arguments in qemu_options last. Sets qemu;
+# output in $work/NAME.err, serial line in $work/NAME.serial, monitor at the other
+# end of $qmp_in and $qmp_out. Those files belong to qemu_user, if set.
 qemu_run() {
 	local base=$work/$1 load=()
 
