@@ -12,14 +12,15 @@ endif
 TOP := $(CURDIR)
 VHOST_H_DIR := $(TOP)/drivers/vhost/.vhost
 KBUILD = $(MAKE) -C $(KDIR) M=$(TOP) VHOST_BLK_TOP=$(TOP) VHOST_H_DIR=$(VHOST_H_DIR)
+TEST_DISK := $(TOP)/tools/vhost-blk-test/disk
 
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: all print-kdir modules modules_install install uninstall clean help check check-long check-kcsan demo coverage \
-	htmldocs deps headers
+.PHONY: all print-kdir modules test-disk modules_install install uninstall clean help check \
+	check-long check-kcsan demo coverage htmldocs deps headers
 
-all: modules
+all: modules test-disk
 
 headers:
 ifeq ($(wildcard $(KDIR)/Makefile),)
@@ -32,6 +33,10 @@ endif
 # W=1 and C=1 (sparse) are handed on to kbuild.
 modules: headers
 	+@$(KBUILD) modules
+
+# Disks that the tests need, as a module of its own, which is never installed.
+test-disk: modules
+	+@$(MAKE) -C $(KDIR) M=$(TEST_DISK) modules
 
 # Headers packages have no key to sign with, and no System.map for kbuild's depmod.
 modules_install: modules

@@ -572,6 +572,20 @@ int vt_errdisk_create(struct vt_errdisk *disk, struct vt_bdev *bdev, uint64_t by
 /* After vt_bdev_destroy of the loop device. */
 void vt_errdisk_destroy(struct vt_errdisk *disk);
 
+/* ---- disks with rare properties (testdisk.c) ---- */
+
+/* What disk/vt_disk.c, whose disks they are, is made with. */
+#define VT_ERASED		0xe5	/* what bytes of vtdsecure hold that were erased */
+#define VT_ERASE_SECTORS_MAX	100U	/* most that it erases at once */
+#define VT_ERASE_GRANULARITY	16U	/* sectors */
+
+/* vtdsecure or vtdonesegment, 8 MiB each, one at a time; loads $VHOST_BLK_TEST_DISK. */
+int vt_test_disk_open(struct vt_bdev *bdev, const char *name);
+/* Also unloads the module: -EWOULDBLOCK if somebody uses a disk of it. */
+int vt_test_disk_close(struct vt_bdev *bdev);
+/* What vtdsecure did since it was loaded: erase_bios or erased_sectors. */
+long vt_test_disk_count(const char *what);
+
 /* ---- what happens in the kernel (event.c) ---- */
 
 struct vt_event {

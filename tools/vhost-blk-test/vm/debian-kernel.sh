@@ -7,6 +7,7 @@
 #   DIR                      a file tree of that release: kernel headers, compiler
 #   DIR/boot/vmlinuz-*       and DIR/lib/modules/*: what run.sh --kernel takes
 #   DIR/build/drivers/vhost/vhost_blk.ko
+#   DIR/build/tools/vhost-blk-test/disk/vt_disk.ko     disks for the tests
 #
 # usage: debian-kernel.sh SERIES     6.1 (bookworm), 6.12 (trixie) or 7.2 (sid)
 #
@@ -110,8 +111,9 @@ build_module() {
 	local tree=$1 release=$2 build=$1/build
 	mkdir -p "$build/drivers/vhost"
 	cp -rp "$top"/{Kbuild,Makefile,include,tools/vhost-header.sh} "$build/"
-	mkdir -p "$build/tools"
+	mkdir -p "$build/tools/vhost-blk-test/disk"
 	mv "$build/vhost-header.sh" "$build/tools/"
+	cp -p "$top"/tools/vhost-blk-test/disk/{Kbuild,vt_disk.c} "$build/tools/vhost-blk-test/disk/"
 	(cd "$top/drivers/vhost" && git ls-files -co --exclude-standard | xargs cp -p -t "$build/drivers/vhost")
 	# shellcheck disable=SC2016  # for the inner shell
 	unshare --mount bash -c 'mount -t proc proc "$1/proc" &&

@@ -113,8 +113,10 @@ deadline_report() {
 }
 
 run_command() {
-	local rc reader cmd
+	local rc reader cmd disk=$kernel/build/tools/vhost-blk-test/disk/vt_disk.ko
 
+	# Next to the module for a kernel of ours, in the tree for the native one.
+	[[ -e $disk ]] || disk=$top/tools/vhost-blk-test/disk/vt_disk.ko
 	mapfile -d '' -t cmd <"$ctl/cmd"
 	mkfifo /run/vm/output
 	cat </run/vm/output >>"$ctl/output" 2>/dev/null &
@@ -123,6 +125,7 @@ run_command() {
 		cd "$top" || exit 126
 		exec env -i LC_ALL=C PATH="$PATH" HOME="$home" TERM=dumb USER=root LOGNAME=root \
 			VHOST_BLK_VM=1 VHOST_BLK_KERNEL="$kernel" VHOST_BLK_MODULE="$module" \
+			VHOST_BLK_TEST_DISK="$disk" \
 			VHOST_BLK_GUEST="$guest" VHOST_BLK_ACCEL="$accel" setsid -w "${cmd[@]}" </dev/null
 	) >/run/vm/output 2>&1
 	rc=$?
