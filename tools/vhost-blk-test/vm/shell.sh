@@ -1,0 +1,104 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck disable=SC2154,SC1091 # set by nested.sh
+#
+# For tests that talk with a running guest and change its disks. To be sourced.
+
+. "$(dirname "${BASH_SOURCE[0]}")/nested.sh"
+
+# Without udev dmsetup has to make the nodes itself.
+export DM_DISABLE_UDEV=1
+
+# shell_start NAME QEMU-ARGUMENT...: a test guest that does what guest_do asks for
+shell_start() {
+	local base=$work/$1
+
+	rm -f "$base.shell.in" "$base.shell.out"
+	mkfifo "$base.shell.in" "$base.shell.out"
+	exec {shell_in}<>"$base.shell.in" {shell_out}<>"$base.shell.out"
+	guest_boot shell
+	qemu_run "$1" "${guest_args[@]}" -chardev "pipe,id=shell,path=$base.shell" \
+		-serial chardev:shell "${@:2}"
+}
+
+# guest_do SECONDS COMMAND: run it in the guest, print what it prints, return its status
+guest_do() {
+	local line='' part end=$((SECONDS + $1)) nr=${EPOCHREALTIME/./}
+
+	echo "$nr ${2//$'\n'/ }" >&"$shell_in"
+	while ((SECONDS < end)) && kill -0 "$qemu" 2>/dev/null; do
+		read -r -t 1 -u "$shell_out" part || { line+=$part; continue; }
+		line+=${part%$'\r'}
+		[[ $line != "guest-status $nr "* ]] || return "${line##* }"
+		echo "$line"
+		line=
+	done
+	echo "$line"
+	echo "no answer from the guest within $1 s to: $2; its console:"
+	tail -n 5 "$serial" | tr -d '\r'
+	tail -n 5 "${serial%.serial}.err"
+	return 1
+}
+
+# guest_end: the guest switches itself off, QEMU ends
+guest_end() {
+	echo "0 end" >&"$shell_in"
+	await '^guest: done 0' 60 && qemu_wait 30
+	local rc=$?
+	exec {shell_in}>&- {shell_out}<&-
+	return "$rc"
+}
+
+# qmp_get JSON JQ-FILTER: what the command returns, filtered
+qmp_get() {
+	qmp "$1" | grep '^{"return"' | jq -r ".return | $2"
+}
+
+# blockdev NODE FILE [DRIVER]: JSON for a raw node on a host block device or file
+blockdev() {
+	printf '{"driver":"raw","node-name":"%s","cache":{"direct":true},"discard":"unmap","file":' "$1"
+	printf '{"driver":"%s","filename":"%s","aio":"native"%s}}' "${3-host_device}" "$2" \
+		',"cache":{"direct":true},"discard":"unmap"'
+}
+
+# property ID NAME: of a device
+property() {
+	qmp_get '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/'"$1"'","property":"'"$2"'"}}' .
+}
+
+# blockstat ID NAME: a counter of the drive of a device
+blockstat() {
+	qmp_get '{"execute":"query-blockstats"}' \
+		".[] | select(.qdev | . != null and startswith(\"/machine/peripheral/$1/\")) | .stats.$2"
+}
+
+# dm_switch NAME TABLE: give a device-mapper device another table
+dm_switch() {
+	dmsetup load "$1" --table "$2" && dmsetup suspend --nolockfs "$1" &&
+		dmsetup resume "$1"
+}
+
+# dm_create NAME TABLE
+dm_create() {
+	modprobe dm_mod && dmsetup create "$1" --table "$2"
+}
+
+# dm_path NAME: the node that has the name of the device in sysfs
+dm_path() {
+	echo "/dev/$(dmsetup info -c --noheadings -o blkdevname "$1")"
+}
+
+# in_flight DISK [COUNT]: have at least that many requests been submitted, but not
+# completed?
+in_flight() {
+	local -a counts
+
+	read -r -a counts <"/sys/block/${1#/dev/}/inflight"
+	echo "in flight: ${counts[*]}"
+	((counts[0] + counts[1] >= ${2-1}))
+}
+
+module_unused() {
+	echo "references: $(</sys/module/vhost_blk/refcnt)"
+	[[ $(</sys/module/vhost_blk/refcnt) -eq 0 ]]
+}
