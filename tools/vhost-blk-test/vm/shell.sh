@@ -54,11 +54,13 @@ qmp_get() {
 	qmp "$1" | grep '^{"return"' | jq -r ".return | $2"
 }
 
-# blockdev NODE FILE [DRIVER]: JSON for a raw node on a host block device or file
+# blockdev NODE FILE [DRIVER [JSON]]: JSON for a raw node on a host block device or
+# file, and what more that one has
 blockdev() {
-	printf '{"driver":"raw","node-name":"%s","cache":{"direct":true},"discard":"unmap","file":' "$1"
-	printf '{"driver":"%s","filename":"%s","aio":"native"%s}}' "${3-host_device}" "$2" \
-		',"cache":{"direct":true},"discard":"unmap"'
+	local both='"cache":{"direct":true},"discard":"unmap"'
+
+	printf '{"driver":"raw","node-name":"%s",%s,"file":{"driver":"%s","filename":"%s","aio":"native",%s%s}}' \
+		"$1" "$both" "${3-host_device}" "$2" "$both" "${4:+,$4}"
 }
 
 # property ID NAME: of a device
