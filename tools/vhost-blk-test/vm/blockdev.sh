@@ -131,11 +131,7 @@ jobs_guest() {
 }
 
 scribe_start() {
-	# shellcheck disable=SC2016 # the guest's variables
-	guest_do 30 'dd if=/dev/$(disk_by_serial program) of=/tmp/scribe bs=64k iflag=direct && chmod +x /tmp/scribe' &&
-		guest_do 10 'coproc SCRIBE { exec /tmp/scribe /dev/$(disk_by_serial test) 60; }' &&
-		guest_do 10 'scribe() { echo "$*" >&${SCRIBE[1]}; read -r -t 100 answer <&${SCRIBE[0]} || answer="no answer"; echo "$answer"; [[ $answer == ok* ]]; }' &&
-		scribe run 0
+	guest_do 30 '. /guest/scribe.sh && scribe_start test' && scribe run 0
 }
 
 # scribe run USEC|pause|check|end

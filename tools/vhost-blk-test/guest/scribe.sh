@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2154 # disk_by_serial: rc.sh
+#
+# For the shell of a guest: scribe.c, which the host gives as the disk "program".
+
+# scribe_start SERIAL: on that disk, whose contents are zeroes
+scribe_start() {
+	dd if="/dev/$(disk_by_serial program)" of=/tmp/scribe bs=64k status=none &&
+		chmod +x /tmp/scribe || return
+	coproc SCRIBE { exec /tmp/scribe "/dev/$(disk_by_serial "$1")" 60; }
+}
+
+# scribe run USEC|pause|check|end
+scribe() {
+	local answer="no answer"
+
+	echo "$*" >&"${SCRIBE[1]}"
+	read -r -t 100 answer <&"${SCRIBE[0]}"
+	echo "$answer"
+	[[ $answer == ok* ]]
+}
