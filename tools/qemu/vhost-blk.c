@@ -22,7 +22,8 @@
  *
  * Only vhost_blk_settle(), in the main loop, decides where to go; the drain
  * callbacks at most pause the kernel, because they may run in an iothread.
- * The state is protected by the AioContext lock of the drive.
+ * The state is protected by the AioContext lock of the drive, or by the BQL
+ * alone in a QEMU that has no such lock.
  *
  * Built into QEMU, or as a shared object for a stock QEMU (VHOST_BLK_PLUGIN).
  */
@@ -42,6 +43,7 @@
 #include "qemu/units.h"
 #include "block/aio-wait.h"
 #include "block/block_int.h"
+#include "block/dirty-bitmap.h"
 #include "block/write-threshold.h"
 #include "hw/qdev-properties.h"
 #include "hw/virtio/vhost.h"
@@ -65,6 +67,126 @@ OBJECT_DECLARE_TYPE(VHostBlk, VHostBlkClass, VHOST_BLK)
  * a request that had failed, or when a host device has grown.  Look this often.
  */
 #define VHOST_BLK_POLL_MS 250
+
+/* ---- what differs between QEMU 7.2 and 10.0 ---- */
+
+#if QEMU_VERSION_MAJOR < 10
+
+typedef Notifier VHostBlkNotifier;
+typedef Property VHostBlkProperty;
+#define VHOST_BLK_END_OF_PROPERTIES DEFINE_PROP_END_OF_LIST()
+
+/* The block layer itself keeps the handlers quiet in a drained section. */
+static const bool vhost_blk_quiets_handlers;
+
+static bool vhost_blk_may_attach(VirtIOBlock *s)
+{
+    return true;
+}
+
+static AioContext *vhost_blk_lock(VirtIOBlock *s)
+{
+    AioContext *ctx = blk_get_aio_context(s->blk);
+
+    aio_context_acquire(ctx);
+    return ctx;
+}
+
+static void vhost_blk_unlock(AioContext *ctx)
+{
+    aio_context_release(ctx);
+}
+
+static bool vhost_blk_ioeventfd_failed(VirtIOBlock *s)
+{
+    return s->dataplane_disabled;
+}
+
+/* Where QEMU's engine serves virtqueue @index. */
+static AioContext *vhost_blk_vq_ctx(VirtIOBlock *s, unsigned index)
+{
+    return s->conf.iothread ? iothread_get_aio_context(s->conf.iothread)
+                            : qemu_get_aio_context();
+}
+
+static void vhost_blk_migration_changed(VHostBlkNotifier *n, bool migrating);
+
+static void vhost_blk_migration_notify(Notifier *n, void *data)
+{
+    if (migration_in_setup(data)) {
+        vhost_blk_migration_changed(n, true);
+    } else if (migration_has_finished(data) || migration_has_failed(data)) {
+        vhost_blk_migration_changed(n, false);
+    }
+}
+
+static void vhost_blk_watch_migration(VHostBlkNotifier *n)
+{
+    n->notify = vhost_blk_migration_notify;
+    add_migration_state_change_notifier(n);
+}
+
+static void vhost_blk_unwatch_migration(VHostBlkNotifier *n)
+{
+    remove_migration_state_change_notifier(n);
+}
+
+#else
+
+typedef NotifierWithReturn VHostBlkNotifier;
+typedef const Property VHostBlkProperty;
+#define VHOST_BLK_END_OF_PROPERTIES
+
+/* That is the device's task. */
+static const bool vhost_blk_quiets_handlers = true;
+
+static bool vhost_blk_may_attach(VirtIOBlock *s)
+{
+    return !blk_in_drain(s->blk);
+}
+
+static AioContext *vhost_blk_lock(VirtIOBlock *s)
+{
+    return NULL;
+}
+
+static void vhost_blk_unlock(AioContext *ctx)
+{
+}
+
+static bool vhost_blk_ioeventfd_failed(VirtIOBlock *s)
+{
+    return s->ioeventfd_disabled;
+}
+
+/* Where QEMU's engine serves virtqueue @index. */
+static AioContext *vhost_blk_vq_ctx(VirtIOBlock *s, unsigned index)
+{
+    return s->vq_aio_context[index];
+}
+
+static void vhost_blk_migration_changed(VHostBlkNotifier *n, bool migrating);
+
+static int vhost_blk_migration_notify(NotifierWithReturn *n, MigrationEvent *e,
+                                      Error **errp)
+{
+    vhost_blk_migration_changed(n, e->type == MIG_EVENT_PRECOPY_SETUP);
+    return 0;
+}
+
+static void vhost_blk_watch_migration(VHostBlkNotifier *n)
+{
+    migration_add_notifier(n, vhost_blk_migration_notify);
+}
+
+static void vhost_blk_unwatch_migration(VHostBlkNotifier *n)
+{
+    migration_remove_notifier(n);
+}
+
+#endif
+
+/* ---- the device ---- */
 
 typedef enum VHostBlkState {
     VHOST_BLK_OFF,
@@ -98,7 +220,7 @@ struct VHostBlk {
     QEMUBH *bh;
     QEMUTimer *poll;
     char *reason;            /* why QEMU serves */
-    Notifier migration;
+    VHostBlkNotifier migration;
 };
 
 struct VHostBlkClass {
@@ -113,19 +235,14 @@ struct VHostBlkClass {
     void (*parent_queue_enable)(VirtIODevice *vdev, uint32_t index);
 };
 
-static AioContext *vhost_blk_ctx(VHostBlk *v)
-{
-    IOThread *iothread = VIRTIO_BLK(v)->conf.iothread;
-
-    return iothread ? iothread_get_aio_context(iothread)
-                    : qemu_get_aio_context();
-}
-
 /* ---- features ---- */
 
 /* Newer than the headers of QEMU 7.2. */
 #ifndef VIRTIO_BLK_F_SECURE_ERASE
 #define VIRTIO_BLK_F_SECURE_ERASE 16
+#endif
+#ifndef VIRTIO_BLK_F_ZONED
+#define VIRTIO_BLK_F_ZONED 17
 #endif
 #ifndef VIRTIO_F_NOTIFICATION_DATA
 #define VIRTIO_F_NOTIFICATION_DATA 38
@@ -144,6 +261,7 @@ static const int vhost_blk_engine_bits[] = {
     VIRTIO_BLK_F_DISCARD,
     VIRTIO_BLK_F_WRITE_ZEROES,
     VIRTIO_BLK_F_SECURE_ERASE,
+    VIRTIO_BLK_F_ZONED,
     VIRTIO_F_NOTIFY_ON_EMPTY,
     VIRTIO_F_ANY_LAYOUT,
     VIRTIO_RING_F_INDIRECT_DESC,
@@ -253,7 +371,7 @@ static BlockDriverState *vhost_blk_plain(VHostBlk *v, Error **errp)
         error_setg(errp, "it is throttled");
         return NULL;
     }
-    if (!s->dataplane) {
+    if (!virtio_device_ioeventfd_enabled(VIRTIO_DEVICE(v))) {
         error_setg(errp, "ioeventfd is off");
         return NULL;
     }
@@ -562,14 +680,43 @@ static void vhost_blk_leave_kernel(VHostBlk *v)
     v->disk_fd = -1;
 }
 
-static void vhost_blk_detach_handlers_bh(void *opaque)
+static void vhost_blk_detach_handler_bh(void *opaque)
 {
-    VHostBlk *v = opaque;
+    virtio_queue_aio_detach_host_notifier(opaque,
+                                          qemu_get_current_aio_context());
+}
+
+/* When it returns, no handler runs any more, in no iothread. */
+static void vhost_blk_detach_handlers_sync(VHostBlk *v)
+{
     unsigned i;
 
-    for (i = 0; i < v->dev.nvqs; i++) {
+    for (i = 0; i < VIRTIO_BLK(v)->conf.num_queues; i++) {
+        aio_wait_bh_oneshot(vhost_blk_vq_ctx(VIRTIO_BLK(v), i),
+                            vhost_blk_detach_handler_bh,
+                            virtio_get_queue(VIRTIO_DEVICE(v), i));
+    }
+}
+
+static void vhost_blk_detach_handlers(VHostBlk *v)
+{
+    unsigned i;
+
+    for (i = 0; i < VIRTIO_BLK(v)->conf.num_queues; i++) {
         virtio_queue_aio_detach_host_notifier(
-            virtio_get_queue(VIRTIO_DEVICE(v), i), vhost_blk_ctx(v));
+            virtio_get_queue(VIRTIO_DEVICE(v), i),
+            vhost_blk_vq_ctx(VIRTIO_BLK(v), i));
+    }
+}
+
+static void vhost_blk_attach_handlers(VHostBlk *v)
+{
+    unsigned i;
+
+    for (i = 0; i < VIRTIO_BLK(v)->conf.num_queues; i++) {
+        virtio_queue_aio_attach_host_notifier(
+            virtio_get_queue(VIRTIO_DEVICE(v), i),
+            vhost_blk_vq_ctx(VIRTIO_BLK(v), i));
     }
 }
 
@@ -585,7 +732,10 @@ static void vhost_blk_enter_qemu(VHostBlk *v)
         /* The kernel may have suppressed kicks, and swallowed some. */
         virtio_queue_set_notification(vq, 1);
         event_notifier_set(virtio_queue_get_host_notifier(vq));
-        virtio_queue_aio_attach_host_notifier(vq, vhost_blk_ctx(v));
+    }
+    /* Else the end of the drained section does it. */
+    if (vhost_blk_may_attach(VIRTIO_BLK(v))) {
+        vhost_blk_attach_handlers(v);
     }
 }
 
@@ -647,7 +797,7 @@ static void vhost_blk_take_over(VHostBlk *v, BlockDriverState *host)
         vhost_blk_explain(v, err);
         return;
     }
-    aio_wait_bh_oneshot(vhost_blk_ctx(v), vhost_blk_detach_handlers_bh, v);
+    vhost_blk_detach_handlers_sync(v);
     blk_drain(VIRTIO_BLK(v)->blk);
 
     /* Both waited in a nested event loop, so ask again. */
@@ -713,16 +863,16 @@ static void vhost_blk_settle_locked(VHostBlk *v)
 static void vhost_blk_settle(void *opaque)
 {
     VHostBlk *v = opaque;
-    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+    AioContext *ctx;
 
     /* take_over() waits in a nested event loop, which may run this again. */
     if (v->settling) {
         return;
     }
     v->settling = true;
-    aio_context_acquire(ctx);
+    ctx = vhost_blk_lock(VIRTIO_BLK(v));
     vhost_blk_settle_locked(v);
-    aio_context_release(ctx);
+    vhost_blk_unlock(ctx);
     v->settling = false;
 }
 
@@ -737,11 +887,10 @@ static void vhost_blk_poll_locked(VHostBlk *v)
 static void vhost_blk_poll(void *opaque)
 {
     VHostBlk *v = opaque;
-    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+    AioContext *ctx = vhost_blk_lock(VIRTIO_BLK(v));
 
-    aio_context_acquire(ctx);
     vhost_blk_poll_locked(v);
-    aio_context_release(ctx);
+    vhost_blk_unlock(ctx);
     if (v->state != VHOST_BLK_QEMU || !v->refused) {
         vhost_blk_settle(v);
     }
@@ -757,6 +906,9 @@ static void vhost_blk_drained_begin(void *opaque)
 
     if (v->state == VHOST_BLK_VHOST) {
         vhost_blk_pause(v);
+    } else if (v->state == VHOST_BLK_QEMU && !v->settling &&
+               vhost_blk_quiets_handlers) {
+        vhost_blk_detach_handlers(v);
     }
 }
 
@@ -764,6 +916,11 @@ static void vhost_blk_drained_end(void *opaque)
 {
     VHostBlk *v = opaque;
 
+    /* take_over() attaches them itself, or hands over. */
+    if (v->state == VHOST_BLK_QEMU && !v->settling &&
+        vhost_blk_quiets_handlers) {
+        vhost_blk_attach_handlers(v);
+    }
     /* The end of take_over()'s own drain needs no decision. */
     if (v->state != VHOST_BLK_OFF && !v->settling) {
         v->refused = false;
@@ -796,8 +953,8 @@ static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
     VHostBlk *v = VHOST_BLK(vdev);
     int ret = VHOST_BLK_GET_CLASS(v)->parent_start_ioeventfd(vdev);
 
-    /* dataplane_disabled: the parent serves without notifiers. */
-    if (ret == 0 && !VIRTIO_BLK(v)->dataplane_disabled &&
+    /* Without notifiers the parent serves, too. */
+    if (ret == 0 && !vhost_blk_ioeventfd_failed(VIRTIO_BLK(v)) &&
         v->state == VHOST_BLK_OFF) {
         v->refused = false;
         v->state = VHOST_BLK_QEMU;
@@ -811,16 +968,16 @@ static int vhost_blk_start_ioeventfd(VirtIODevice *vdev)
 static void vhost_blk_stop_ioeventfd(VirtIODevice *vdev)
 {
     VHostBlk *v = VHOST_BLK(vdev);
-    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+    AioContext *ctx;
 
     qemu_bh_cancel(v->bh);
     timer_del(v->poll);
-    aio_context_acquire(ctx);
+    ctx = vhost_blk_lock(VIRTIO_BLK(v));
     if (v->state == VHOST_BLK_VHOST || v->state == VHOST_BLK_PAUSED) {
         vhost_blk_leave_kernel(v);
     }
     v->state = VHOST_BLK_OFF;
-    aio_context_release(ctx);
+    vhost_blk_unlock(ctx);
     VHOST_BLK_GET_CLASS(v)->parent_stop_ioeventfd(vdev);
 }
 
@@ -839,9 +996,10 @@ static void vhost_blk_set_status(VirtIODevice *vdev, uint8_t status)
 static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
 {
     VHostBlk *v = VHOST_BLK(vdev);
-    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+    AioContext *ctx;
+
     VHOST_BLK_GET_CLASS(v)->parent_set_config(vdev, config);
-    aio_context_acquire(ctx);
+    ctx = vhost_blk_lock(VIRTIO_BLK(v));
     /*
      * In any other state it is done before the kernel serves again.  If the
      * flush fails that makes the past stable: so may that of QEMU's engine.
@@ -849,20 +1007,19 @@ static void vhost_blk_set_config(VirtIODevice *vdev, const uint8_t *config)
     if (v->state == VHOST_BLK_VHOST && vhost_blk_set_wce(v) < 0) {
         vhost_blk_hand_back(v);
     }
-    aio_context_release(ctx);
+    vhost_blk_unlock(ctx);
 }
 
 /* Which queues there are is only told to the kernel when it takes over. */
 static void vhost_blk_queues_change(VHostBlk *v)
 {
-    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+    AioContext *ctx = vhost_blk_lock(VIRTIO_BLK(v));
 
-    aio_context_acquire(ctx);
     if (v->state == VHOST_BLK_VHOST || v->state == VHOST_BLK_PAUSED) {
         vhost_blk_hand_back(v);
         qemu_bh_schedule(v->bh);
     }
-    aio_context_release(ctx);
+    vhost_blk_unlock(ctx);
 }
 
 /* VIRTIO_F_RING_RESET (2.6.1) */
@@ -900,27 +1057,23 @@ static void vhost_blk_kernel_error(EventNotifier *n)
     struct vhost_virtqueue *vq = container_of(n, struct vhost_virtqueue,
                                               error_notifier);
     VHostBlk *v = container_of(vq->dev, VHostBlk, dev);
-    AioContext *ctx = blk_get_aio_context(VIRTIO_BLK(v)->blk);
+    AioContext *ctx;
 
     if (!event_notifier_test_and_clear(n)) {
         return;
     }
-    aio_context_acquire(ctx);
+    ctx = vhost_blk_lock(VIRTIO_BLK(v));
     if (v->state == VHOST_BLK_VHOST) {
         vhost_blk_hand_back(v);
     }
-    aio_context_release(ctx);
+    vhost_blk_unlock(ctx);
 }
 
-static void vhost_blk_migration_changed(Notifier *n, void *data)
+static void vhost_blk_migration_changed(VHostBlkNotifier *n, bool migrating)
 {
     VHostBlk *v = container_of(n, VHostBlk, migration);
 
-    if (migration_in_setup(data)) {
-        v->migrating = true;
-    } else if (migration_has_finished(data) || migration_has_failed(data)) {
-        v->migrating = false;
-    }
+    v->migrating = migrating;
     /* At setup it has to be over before the first page is sent. */
     vhost_blk_settle(v);
 }
@@ -1101,8 +1254,7 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     v->disk_fd = -1;
     v->bh = qemu_bh_new(vhost_blk_settle, v);
     v->poll = timer_new_ms(QEMU_CLOCK_REALTIME, vhost_blk_poll, v);
-    v->migration.notify = vhost_blk_migration_changed;
-    add_migration_state_change_notifier(&v->migration);
+    vhost_blk_watch_migration(&v->migration);
     blk_set_dev_ops(s->blk, &vhost_blk_dev_ops, v);
     if (!vhost_blk_plain(v, &err)) {
         vhost_blk_explain(v, err);
@@ -1120,7 +1272,7 @@ static void vhost_blk_unrealize(DeviceState *dev)
 
     assert(v->state == VHOST_BLK_OFF);
     blk_set_dev_ops(VIRTIO_BLK(v)->blk, NULL, NULL);
-    remove_migration_state_change_notifier(&v->migration);
+    vhost_blk_unwatch_migration(&v->migration);
     timer_free(v->poll);
     qemu_bh_delete(v->bh);
     vhost_blk_cleanup_vhost(v);
@@ -1147,10 +1299,10 @@ static void vhost_blk_get_changes(Object *obj, Visitor *visitor,
     visit_type_uint64(visitor, name, &VHOST_BLK(obj)->changes, errp);
 }
 
-static Property vhost_blk_properties[] = {
+static VHostBlkProperty vhost_blk_properties[] = {
     DEFINE_PROP_ON_OFF_AUTO("vhost", VHostBlk, vhost, ON_OFF_AUTO_AUTO),
     DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
-    DEFINE_PROP_END_OF_LIST(),
+    VHOST_BLK_END_OF_PROPERTIES
 };
 
 static void vhost_blk_class_init(ObjectClass *klass, void *data)
@@ -1208,13 +1360,13 @@ struct VHostBlkPCI {
     VHostBlk vdev;
 };
 
-static Property vhost_blk_pci_properties[] = {
+static VHostBlkProperty vhost_blk_pci_properties[] = {
     DEFINE_PROP_UINT32("class", VirtIOPCIProxy, class_code, 0),
     DEFINE_PROP_BIT("ioeventfd", VirtIOPCIProxy, flags,
                     VIRTIO_PCI_FLAG_USE_IOEVENTFD_BIT, true),
     DEFINE_PROP_UINT32("vectors", VirtIOPCIProxy, nvectors,
                        DEV_NVECTORS_UNSPECIFIED),
-    DEFINE_PROP_END_OF_LIST(),
+    VHOST_BLK_END_OF_PROPERTIES
 };
 
 static void vhost_blk_pci_realize(VirtIOPCIProxy *proxy, Error **errp)
@@ -1247,6 +1399,14 @@ static void vhost_blk_pci_class_init(ObjectClass *klass, void *data)
     pc->class_id = PCI_CLASS_STORAGE_SCSI;
 }
 
+/* QEMU 10.0 has done it for every property of the class, 7.2 for few. */
+static void vhost_blk_pci_alias(VHostBlkPCI *dev, const char *name)
+{
+    if (!object_property_find(OBJECT(dev), name)) {
+        object_property_add_alias(OBJECT(dev), name, OBJECT(&dev->vdev), name);
+    }
+}
+
 static void vhost_blk_pci_instance_init(Object *obj)
 {
     VHostBlkPCI *dev = VHOST_BLK_PCI(obj);
@@ -1255,11 +1415,9 @@ static void vhost_blk_pci_instance_init(Object *obj)
                                 TYPE_VHOST_BLK);
     object_property_add_alias(obj, "bootindex", OBJECT(&dev->vdev),
                               "bootindex");
-    object_property_add_alias(obj, "engine", OBJECT(&dev->vdev), "engine");
-    object_property_add_alias(obj, "engine-reason", OBJECT(&dev->vdev),
-                              "engine-reason");
-    object_property_add_alias(obj, "engine-changes", OBJECT(&dev->vdev),
-                              "engine-changes");
+    vhost_blk_pci_alias(dev, "engine");
+    vhost_blk_pci_alias(dev, "engine-reason");
+    vhost_blk_pci_alias(dev, "engine-changes");
 }
 
 static const VirtioPCIDeviceTypeInfo vhost_blk_pci_info = {
@@ -1311,17 +1469,22 @@ static bool vhost_blk_layout_is_ours(void)
 {
     static const struct {
         const char *type;
-        size_t bytes;
+        const char *property;
+        size_t offset;
     } expected[] = {
-        { TYPE_VIRTIO_BLK, sizeof(VirtIOBlock) },
-        { TYPE_VIRTIO_DEVICE, sizeof(VirtIODevice) },
-        { TYPE_VIRTIO_PCI, sizeof(VirtIOPCIProxy) },
+        { TYPE_VIRTIO_BLK, "discard", offsetof(VirtIOBlock, host_features) },
+        { TYPE_VIRTIO_DEVICE, "x-disable-legacy-check",
+          offsetof(VirtIODevice, disable_legacy_check) },
+        { TYPE_VIRTIO_PCI, "ats", offsetof(VirtIOPCIProxy, flags) },
     };
     unsigned i;
 
     for (i = 0; i < ARRAY_SIZE(expected); i++) {
-        if (object_type_get_instance_size(expected[i].type) !=
-            expected[i].bytes) {
+        ObjectClass *klass = object_class_by_name(expected[i].type);
+        ObjectProperty *op = klass ? object_class_property_find(
+                                         klass, expected[i].property) : NULL;
+
+        if (!op || ((Property *)op->opaque)->offset != expected[i].offset) {
             error_report("vhost-blk: type '%s' of this QEMU differs from the "
                          "one this plugin was built for; run build-plugin.sh "
                          "again", expected[i].type);
