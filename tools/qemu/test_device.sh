@@ -142,16 +142,26 @@ test_no_module()
 	local drive=(-drive "if=none,id=d0,format=raw,file=$TMP/disk")
 
 	if [[ -e /dev/vhost-blk ]]; then
-		skip "without /dev/vhost-blk QEMU says what to do" "/dev/vhost-blk exists"
+		skip "without /dev/vhost-blk QEMU serves, and says what to do" "/dev/vhost-blk exists"
+		skip "vhost=off says nothing" "/dev/vhost-blk exists"
+		skip "vhost=on makes it an error" "/dev/vhost-blk exists"
 		skip "a failed hotplug leaves the drive usable" "/dev/vhost-blk exists"
 		return
 	fi
 	run "${drive[@]}" -device vhost-blk-pci,drive=d0 </dev/null
-	check "without /dev/vhost-blk QEMU says what to do" 1 \
+	check "without /dev/vhost-blk QEMU serves, and says what to do" 0 \
+		"QEMU itself serves drive 'd0'" \
+		'cannot open /dev/vhost-blk: No such file or directory' 'modprobe vhost_blk' permission
+
+	run "${drive[@]}" -device vhost-blk-pci,drive=d0,vhost=off </dev/null
+	check "vhost=off says nothing" 0 '!serves' '!/dev/vhost-blk'
+
+	run "${drive[@]}" -device vhost-blk-pci,drive=d0,vhost=on </dev/null
+	check "vhost=on makes it an error" 1 \
 		'cannot open /dev/vhost-blk: No such file or directory' 'modprobe vhost_blk' permission
 
 	run "${drive[@]}" <<-'END'
-		device_add vhost-blk-pci,drive=d0,id=v0
+		device_add vhost-blk-pci,drive=d0,id=v0,vhost=on
 		device_add virtio-blk-pci,drive=d0,id=v1
 		info qtree
 	END

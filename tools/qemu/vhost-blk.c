@@ -206,7 +206,7 @@ struct VHostBlk {
     VirtIOBlock parent_obj;
     OnOffAuto vhost;         /* property: is /dev/vhost-blk to be used? */
     char *vhostfd;           /* property: a number, or a monitor fd's name */
-    char *no_vhost;          /* why there is no vhost_dev; NULL: there is one */
+    Error *no_vhost;         /* why there is no vhost_dev; NULL: there is one */
     struct vhost_dev dev;
     struct vhost_virtqueue *vqs;
     struct vhost_blk_stats stats; /* what of the kernel's is accounted for */
@@ -354,7 +354,7 @@ static BlockDriverState *vhost_blk_plain(VHostBlk *v, Error **errp)
     uint64_t missing;
 
     if (v->no_vhost) {
-        error_setg(errp, "%s", v->no_vhost);
+        error_propagate(errp, error_copy(v->no_vhost));
         return NULL;
     }
     if (v->migrating) {
@@ -399,9 +399,10 @@ static void vhost_blk_explain(VHostBlk *v, Error *err)
         g_free(v->reason);
         v->reason = g_strdup(error_get_pretty(err));
         if (!v->changes && v->vhost != ON_OFF_AUTO_OFF) {
-            warn_report("vhost-blk-pci: QEMU itself serves drive '%s', not the "
-                        "kernel: %s",
-                        bs ? bdrv_get_device_or_node_name(bs) : "", v->reason);
+            warn_reportf_err(err, "vhost-blk-pci: QEMU itself serves drive "
+                             "'%s', not the kernel: ",
+                             bs ? bdrv_get_device_or_node_name(bs) : "");
+            return;
         }
     }
     error_free(err);
@@ -1197,7 +1198,7 @@ static int vhost_blk_find_vhost(VHostBlk *v, Error **errp)
     int vhostfd = -1;
 
     if (v->vhost == ON_OFF_AUTO_OFF) {
-        v->no_vhost = g_strdup("vhost=off");
+        error_setg(&v->no_vhost, "vhost=off");
         return -1;
     }
     vhostfd = vhost_blk_open_vhost(v, &err);
@@ -1212,8 +1213,7 @@ static int vhost_blk_find_vhost(VHostBlk *v, Error **errp)
         error_propagate(errp, err);
         return -1;
     }
-    v->no_vhost = g_strdup(error_get_pretty(err));
-    error_free(err);
+    v->no_vhost = err;
     return -1;
 }
 
@@ -1262,7 +1262,7 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     return;
 
 no_parent:
-    g_free(v->no_vhost);
+    error_free(v->no_vhost);
     v->no_vhost = NULL;
 }
 
@@ -1278,7 +1278,7 @@ static void vhost_blk_unrealize(DeviceState *dev)
     vhost_blk_cleanup_vhost(v);
     g_free(v->reason);
     v->reason = NULL;
-    g_free(v->no_vhost);
+    error_free(v->no_vhost);
     v->no_vhost = NULL;
     VHOST_BLK_GET_CLASS(v)->parent_unrealize(dev);
 }
