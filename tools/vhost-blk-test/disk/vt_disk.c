@@ -16,7 +16,7 @@
 #include <linux/spinlock.h>
 #include <linux/vmalloc.h>
 
-#define VTD_BYTES		SZ_8M
+#define VTD_BYTES		SZ_4M
 #define VTD_ERASED		0xe5
 
 /* Not a multiple of the other: who erases much has to think of both. */

@@ -579,10 +579,10 @@ void vt_errdisk_destroy(struct vt_errdisk *disk);
 #define VT_ERASE_SECTORS_MAX	100U	/* most that it erases at once */
 #define VT_ERASE_GRANULARITY	16U	/* sectors */
 
-/* vtdsecure or vtdonesegment, 8 MiB each, one at a time; loads $VHOST_BLK_TEST_DISK. */
+/* vtdsecure or vtdonesegment, 4 MiB each; loads $VHOST_BLK_TEST_DISK if need be. */
 int vt_test_disk_open(struct vt_bdev *bdev, const char *name);
-/* Also unloads the module: -EWOULDBLOCK if somebody uses a disk of it. */
-int vt_test_disk_close(struct vt_bdev *bdev);
+/* -EWOULDBLOCK: somebody uses a disk of it. */
+int vt_test_disk_unload(void);
 /* What vtdsecure did since it was loaded: erase_bios or erased_sectors. */
 long vt_test_disk_count(const char *what);
 
