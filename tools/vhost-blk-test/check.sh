@@ -160,9 +160,12 @@ debian() {
 			dir=$(cat "$logs/kernel-$1"); }
 }
 
+# SERIES...
 debian_kernels() {
-	for series in $kernels; do
-		! debian "$series" || kselftests "$series" 1800 "$dir"
+	local one
+
+	for one; do
+		! debian "$one" || kselftests "$one" 1800 "$dir"
 	done
 }
 
@@ -178,19 +181,32 @@ sanitizer_kernels() {
 	fi
 }
 
-run_all() {
-	stage static 600 "$here/static.sh" || finish
-	stage build 1200 "$here/build.sh" || finish
-	stage test-host 600 "$here/vm/selftest.sh"
-	stage qemu-device 300 "$top/tools/qemu/test_device.sh"
-	lane_start sanitizer_kernels
-	debian_kernels
-	lane_join sanitizer_kernels
+# About half of the time that all kernels take.
+background() {
+	sanitizer_kernels
+	debian_kernels "${series[@]:2}"
+}
+
+guests() {
 	nested guest 840 -- "$here/test_guest.sh"
 	# slub_debug keeps caches apart and counts exact: 20 kills must not leave an object.
 	# It makes 6.1 lose an inode of debugfs with every cache that is destroyed.
 	nested kill 1140 --append "slub_debug=U debugfs=off" -- "$here/test_kill.sh"
 	nested powercut 540 -- "$here/test_powercut.sh"
+}
+
+run_all() {
+	local series
+
+	read -ra series <<<"$kernels"
+	stage static 600 "$here/static.sh" || finish
+	stage build 1200 "$here/build.sh" || finish
+	stage test-host 600 "$here/vm/selftest.sh"
+	stage qemu-device 300 "$top/tools/qemu/test_device.sh"
+	lane_start background
+	debian_kernels "${series[@]:0:2}"
+	guests
+	lane_join background
 }
 
 run_long() {
