@@ -160,12 +160,9 @@ debian() {
 			dir=$(cat "$logs/kernel-$1"); }
 }
 
-# SERIES...
 debian_kernels() {
-	local one
-
-	for one; do
-		! debian "$one" || kselftests "$one" 1800 "$dir"
+	for series in $kernels; do
+		! debian "$series" || kselftests "$series" 1800 "$dir"
 	done
 }
 
@@ -181,12 +178,6 @@ sanitizer_kernels() {
 	fi
 }
 
-# About half of the time that all kernels take.
-background() {
-	sanitizer_kernels
-	debian_kernels "${series[@]:2}"
-}
-
 guests() {
 	nested guest 840 -- "$here/test_guest.sh"
 	# slub_debug keeps caches apart and counts exact: 20 kills must not leave an object.
@@ -196,17 +187,14 @@ guests() {
 }
 
 run_all() {
-	local series
-
-	read -ra series <<<"$kernels"
 	stage static 600 "$here/static.sh" || finish
 	stage build 1200 "$here/build.sh" || finish
 	stage test-host 600 "$here/vm/selftest.sh"
 	stage qemu-device 300 "$top/tools/qemu/test_device.sh"
-	lane_start background
-	debian_kernels "${series[@]:0:2}"
+	lane_start sanitizer_kernels
+	debian_kernels
 	guests
-	lane_join background
+	lane_join sanitizer_kernels
 }
 
 run_long() {
