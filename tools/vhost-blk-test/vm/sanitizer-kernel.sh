@@ -7,6 +7,7 @@
 #   DIR/linux or DIR/boot/vmlinuz-*      the kernel
 #   DIR/lib/modules/*                    its modules
 #   DIR/build/drivers/vhost/vhost_blk.ko
+#   DIR/build/tools/vhost-blk-test/disk/vt_disk.ko     disks for the tests
 #
 # usage: sanitizer-kernel.sh [um|smp|kcsan] [--gcov]
 #   um       user-mode Linux, one CPU, native speed: KASAN, lockdep, kmemleak, UBSAN,
@@ -116,9 +117,13 @@ build_kernel() {
 	trap - EXIT
 }
 
+# The disks for tests, too: where stage2.sh looks for them.
 build_module() {
-	local dir=$1 build=$1/$2
+	local dir=$1 build=$1/$2 disk=$1/build/tools/vhost-blk-test/disk
 	shift 2
+	mkdir -p "$disk"
+	cp -p "$top"/tools/vhost-blk-test/disk/{Kbuild,vt_disk.c} "$disk/"
+	run "$dir/build/log" make -C "$dir/kdir" M="$disk" modules
 	mkdir -p "$build/drivers/vhost"
 	cp -rp "$top"/{Kbuild,include} "$build/"
 	(cd "$top/drivers/vhost" && git ls-files -co --exclude-standard |
