@@ -16,7 +16,7 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/vm/blockdev.sh"
 
 turns=${1-$((20 * ${VT_LOOPS-1}))}
-mib=16		# of each disk
+mib=8		# of each disk
 
 # ---- mirror ----
 
@@ -192,7 +192,7 @@ stream() {
 
 # The guest goes back to what it was, disk and memory, and so finds all it wrote.
 savevm_loadvm() {
-	hmp "savevm then" && moves && hmp "loadvm then" && moves && scribe check && scribe run 0 &&
+	scribe run 0 && hmp "savevm then" && moves && hmp "loadvm then" && moves && scribe check && scribe run 0 &&
 		hmp "delvm then"
 }
 
