@@ -47,6 +47,27 @@ served_by() {
 	until_true 10 engine_is "$1"
 }
 
+# changes_get: sets changes to how often the engine has changed; forks nothing
+changes_get() {
+	local line
+
+	changes=0
+	[[ $DEVICE == vhost-blk-pci ]] || return 0
+	qmp_do qom-get path=/machine/peripheral/disk0 property=engine-changes >"$work/changes" || return
+	while read -r line; do
+		[[ $line != '{"return": '* ]] || changes=${line//[^0-9]/}
+	done <"$work/changes"
+}
+
+# changes_reach COUNT: within 10 s
+changes_reach() {
+	local end=$((SECONDS + 10))
+
+	until changes_get && { [[ $DEVICE != vhost-blk-pci ]] || ((changes >= $1)); }; do
+		((SECONDS < end)) || { echo "the engine changed $changes times, not $1"; return 1; }
+	done
+}
+
 # ---- nodes ----
 
 # node_add NAME FILE [DRIVER]: as the device's own, so that the kernel can serve it
