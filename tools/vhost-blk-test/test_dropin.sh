@@ -27,8 +27,8 @@ properties_of() {
 same_properties() {
 	local own='"name":"(vhost|vhostfd|engine|engine-changes|engine-reason)"'
 
-	properties_of "$model$1" >"$work/model"
-	properties_of "$DEVICE$1" >"$work/device"
+	properties_of "$model$1" | neutral >"$work/model"
+	properties_of "$DEVICE$1" | neutral >"$work/device"
 	echo "$model$1 has $(wc -l <"$work/model"), $DEVICE$1 has $(wc -l <"$work/device")"
 	[[ -s $work/model ]] || return
 	diff "$work/model" <(grep -vE "$own" "$work/device") || return
@@ -97,7 +97,6 @@ bad_input() {
 	"drive":"disk","num-queues":-1
 	"drive":"disk","num-queues":0
 	"drive":"disk","num-queues":70000
-	"drive":"disk","num-queues":{"a":1}
 	"drive":"disk","queue-size":3
 	"drive":"disk","queue-size":100
 	"drive":"disk","queue-size":2
@@ -106,7 +105,6 @@ bad_input() {
 
 	"drive":"nowhere"
 	"drive":5
-	"drive":"disk","serial":5
 	"drive":"disk","logical_block_size":1000
 	"drive":"disk","logical_block_size":4096,"physical_block_size":512
 	"drive":"disk","min_io_size":1
@@ -116,7 +114,6 @@ bad_input() {
 	"drive":"disk","share-rw":7
 	"drive":"disk","rerror":"enospc"
 	"drive":"disk","werror":"sometimes"
-	"drive":"disk","bootindex":-5
 	"drive":"disk","iothread":"nowhere"
 	"drive":"disk","vectors":"some"
 	"drive":"disk","addr":"99.9"
@@ -207,8 +204,8 @@ test_monitor() {
 		check "$DEVICE$name has the properties of $model$name and its own" same_properties "$name"
 	done
 	check "its help has every line of $model's" same_help
-	check "every property can be set to its default" accepts_all
 	test_no_module
+	check "every property can be set to its default" accepts_all
 	test_bad_input
 	check "QEMU takes quit" qmp '{"execute":"quit"}'
 	check "QEMU ends" qemu_wait 20
@@ -245,8 +242,8 @@ pairs_on_pc() {
 	pair disk '' num-queues=3,queue-size=64,vectors=2,seg-max-adjust=off
 	pair disk '' disable-legacy=on,packed=on
 	pair disk '' disable-legacy=on,iommu_platform=on
-	pair disk '' indirect_desc=off,event_idx=off,queue_reset=off
-	pair disk '' cyls=64,heads=16,secs=32,request-merging=off,max-discard-sectors=2048,max-write-zeroes-sectors=1024
+	pair disk '' "indirect_desc=off,event_idx=off,queue_reset=off,cyls=64,heads=16,secs=32,request-merging=off,\
+max-discard-sectors=2048,max-write-zeroes-sectors=1024"
 }
 
 pairs_on_q35() {
@@ -262,10 +259,10 @@ nodes() {
 		-blockdev "$(blockdev readonly "$disk" host_device '"locking":"off"' | sed 's/"cache"/"read-only":true,&/g')")
 }
 
-# virtio_path ID: of the virtio device in a PCI device
+# virtio_status ID: but for what only one of the engines touches
 virtio_status() {
 	qmp_get '{"execute":"x-query-virtio-status","arguments":{"path":"/machine/peripheral/'"$1"'/virtio-backend"}}' \
-		'{name, "device-id", "host-features", "guest-features", "num-vqs", status, isr, "queue-sel",
+		'{name, "device-id", "host-features", "guest-features", "num-vqs", status, "queue-sel",
 		  "device-endian", "bus-name", broken, disabled, started} | tojson'
 }
 
@@ -324,7 +321,7 @@ thread_us() {
 	awk '{ print int($1 / 1000) }' "/proc/$qemu/task/$task/schedstat"
 }
 
-# thread_works ID SERIAL: how long the iothread runs for 512 requests of that disk; sets us
+# thread_us_for DISK: how long the iothread runs for 512 requests of that disk; sets us
 thread_us_for() {
 	local before
 
@@ -419,7 +416,7 @@ query_block_is_same() {
 tree() {
 	qmp_get '{"execute":"human-monitor-command","arguments":{"command-line":"info qtree"}}' . | tr -d '\r' |
 		awk -v id="id \"$1\"" '/^ *dev: / { show = index($0, id) || (show && /virtio-backend|dev: (virtio-blk-device|vhost-blk),/) } show' |
-		grep -vE 'addr|bar |serial|vhost = |vhostfd = |^ *bus: |id "' | neutral
+		grep -vE 'addr|bar |serial|vhost = |vhostfd = |^ *bus: |id "' | neutral | sort
 }
 
 info_qtree_is_same() {
@@ -440,20 +437,18 @@ listed() {
 	[[ $(grep -F /own/ "$work/list" | cut -d' ' -f1) == "$(grep -F /pair1-0/ "$work/list" | cut -d' ' -f1)" ]]
 }
 
-# Ring indexes of a queue that the kernel serves, all used up.
+# Of a queue that the kernel serves. (QEMU 7.2 gives 0 as the index of any such queue.)
 queue_status() {
 	local told
 
 	told=$(virtio own x-query-virtio-queue-status 0 | tail -n 1)
 	echo "$told"
-	jq -e '.return | .inuse == 0 and .["vring-num"] == 256' <<<"$told" || return
-	[[ $DEVICE == vhost-blk-pci ]] || return 0
-	jq -e '.return["last-avail-idx"] > 0' <<<"$told"
+	jq -e '.return | .inuse == 0 and .["vring-num"] == 256 and has("last-avail-idx")' <<<"$told"
 }
 
 vhost_status() {
 	virtio own x-query-virtio-vhost-queue-status 1 && virtio own x-query-virtio-status |
-		jq -e '.return | .["vhost-started"] and .["vhost-dev"] != null'
+		grep '^{"return"' | jq -e '.return | .["vhost-started"] and .["vhost-dev"] != null'
 }
 
 more_on_q35() {

@@ -15,7 +15,7 @@ set -uo pipefail
 
 group=/sys/fs/cgroup/vm
 user=65534
-limit=$((4 << 20))	# bytes a second
+limit=$((1 << 20))	# bytes a second
 seconds=4
 
 group_create() {

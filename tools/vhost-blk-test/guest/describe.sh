@@ -4,8 +4,8 @@
 # For guest/shell.sh: what a guest can tell of a disk. Two disks that differ only in
 # where they are have the same description.
 
-# PCI config space, without the addresses in it and the interrupt line, and what the
-# base address registers are.
+# PCI config space, with all the ids, but without the addresses in it and the interrupt
+# line, and what the base address registers are.
 describe_pci() {
 	local bytes i flags from to
 
@@ -15,9 +15,6 @@ describe_pci() {
 	while read -r from to flags; do
 		echo "resource: $((to - from)) $flags"
 	done <"$1/resource"
-	for i in vendor device subsystem_vendor subsystem_device class revision; do
-		echo "$i: $(<"$1/$i")"
-	done
 }
 
 # The device's configuration as drivers before virtio 1.0 read it: by I/O port, behind
@@ -32,7 +29,7 @@ describe_legacy() {
 
 # describe SERIAL
 describe() {
-	local name virtio file
+	local name virtio file value
 
 	name=$(disk_by_serial "$1") || { echo "no disk $1"; return 1; }
 	virtio=$(readlink -f "/sys/block/$name/device")
@@ -41,7 +38,11 @@ describe() {
 	echo "features: $(<"$virtio/features") status: $(<"$virtio/status") ids: $(<"$virtio/modalias")"
 	for file in "/sys/block/$name"/{size,ro,removable,cache_type,discard_alignment,alignment_offset} \
 		"/sys/block/$name"/queue/*; do
-		[[ ! -f $file ]] || echo "${file#"/sys/block/$name/"}: $(cat "$file" 2>&1)"
+		[[ -f $file ]] || continue
+		# Some cannot be read; a builtin, since the disks and files are many.
+		value=
+		read -r value 2>/dev/null <"$file"
+		echo "${file#"/sys/block/$name/"}: $value"
 	done
 	echo "queues: $(echo "/sys/block/$name/mq"/*/ | wc -w)"
 }

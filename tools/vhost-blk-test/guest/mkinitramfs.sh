@@ -11,7 +11,8 @@
 set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
-packages=(bash busybox-static coreutils cpio e2fsprogs fio kmod util-linux)
+# With what the tests need beside it to work with guests and their disks.
+packages=(bash busybox-static coreutils cpio dmsetup e2fsprogs fio jq kmod util-linux)
 programs=(bash blockdev cat cmp dd e2fsck fio grep head mke2fs mkdir mount od poweroff printf
 	sha256sum sleep sync timeout tr umount blkdiscard)
 modules=(virtio_pci virtio_blk ext4)
