@@ -95,7 +95,10 @@ incoming() {
 
 # holders PATH [PID]: the processes that have it open, or that one if it has
 holders() {
-	find /proc -maxdepth 3 -path "/proc/${2-[0-9]*}/fd/*" -lname "$1" 2>/dev/null | cut -d/ -f3
+	local dirs=(/proc/[0-9]*/fd)
+
+	[[ -z ${2-} ]] || dirs=("/proc/$2/fd")
+	find "${dirs[@]}" -lname "$1" 2>/dev/null | cut -d/ -f3
 }
 
 # Stopped, with nothing under way on the disk: not by QEMU, not by the kernel.
@@ -252,25 +255,24 @@ test_file() {
 	rm -f "$file"
 }
 
-# boot NAME: a guest on the device under test
 boot() {
-	local name=$1
-
-	check "$name: QEMU starts" guest "${name// /-}" "$device" || return
-	check "$name: guest boots and verifies" await '^guest: verified left ' 240 || return
-	check "$name: the disk's engine is the right one" until_true 10 engine_is vhost
+	guest_cpus=2 device_options=num-queues=4,queue-size=64
+	check "QEMU starts" guest first "$device" || return
+	check "guest boots and verifies" await '^guest: verified left ' 240 || return
+	check "the disk's engine is the right one" until_true 10 engine_is vhost
 	# The kernel's engine has one open file more, which is not QEMU's.
 	disk_fds=$(holders "$disk" "$qemu" | wc -l)
 	[[ $DEVICE != vhost-blk-pci ]] || disk_fds=$((disk_fds - 1))
 }
 
 finish() {
-	check "$1: stop" qmp '{"execute":"stop"}'
-	check "$1: no request is in flight" until_true 5 idle "$disk"
-	check "$1: QEMU ends" source_ends
-	check "$1: nobody has /dev/vhost-blk open" no_holders /dev/vhost-blk
-	check "$1: nobody has the disk open" no_holders "$disk"
-	check "$1: the disk opens exclusively" opens_exclusively "$disk"
+	check "the guest verifies, in rounds that begin now" guest_verifies 2
+	check "stop" qmp '{"execute":"stop"}'
+	check "no request is in flight" until_true 5 idle "$disk"
+	check "QEMU ends" source_ends
+	check "nobody has /dev/vhost-blk open" no_holders /dev/vhost-blk
+	check "nobody has the disk open" no_holders "$disk"
+	check "the disk opens exclusively" opens_exclusively "$disk"
 }
 
 no_holders() {
@@ -281,36 +283,31 @@ no_holders() {
 	[[ -z $have ]]
 }
 
-test_one_queue() {
-	boot "one queue" || return
-	for section in test_dies_midway test_dies_at_switchover test_cancel; do "$section" || return; done
-	hop "$device" && hop virtio-blk-pci && hop "$device" || return
-	check "the guest verifies" guest_verifies 2
-	finish "one queue"
+# What every round trip has: the kernel's engine on both sides, and on one only
+round_trip() {
+	hop "$device" && hop virtio-blk-pci && hop "$device"
 }
 
-test_queues() {
+test_all() {
 	local trip
 
-	guest_cpus=2 device_options=num-queues=4,queue-size=64
-	boot "4 queues" || return
+	boot || return
+	test_dies_midway && test_dies_at_switchover && test_cancel || return
+	round_trip || return
 	test_throttled && test_file virtio-blk-pci && hop "$device" || return
 	for ((trip = 3; trip <= round_trips; trip++)); do
 		here="round trip $trip"
-		hop "$device" && hop virtio-blk-pci && hop "$device" || return
+		round_trip || return
 	done
 	here=
 	test_refused
-	check "the guest verifies" guest_verifies 2
-	finish "4 queues"
+	finish
 }
 
 nested_init
 echo "TAP version 13"
 null_blk_create nullb0 128 discard=1 || bail_out "no null_blk"
 disk=$null_blk
-test_one_queue
-qemu_kill
-test_queues
+test_all
 echo "1..$tap_nr"
 exit "$tap_failed"
