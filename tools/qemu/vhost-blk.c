@@ -72,6 +72,8 @@ OBJECT_DECLARE_TYPE(VHostBlk, VHostBlkClass, VHOST_BLK)
 
 #if QEMU_VERSION_MAJOR < 10
 
+#include "sysemu/runstate.h"
+
 typedef Notifier VHostBlkNotifier;
 typedef Property VHostBlkProperty;
 #define VHOST_BLK_END_OF_PROPERTIES DEFINE_PROP_END_OF_LIST()
@@ -132,6 +134,8 @@ static void vhost_blk_unwatch_migration(VHostBlkNotifier *n)
 }
 
 #else
+
+#include "system/runstate.h"
 
 typedef NotifierWithReturn VHostBlkNotifier;
 typedef const Property VHostBlkProperty;
@@ -319,6 +323,10 @@ static BlockDriverState *vhost_blk_host_node(BlockBackend *blk, Error **errp)
                    "file (driver '%s')", fmt ?: "none");
         return NULL;
     }
+    if ((bs->open_flags | host->open_flags) & BDRV_O_INACTIVE) {
+        error_setg(errp, "it belongs to another QEMU (inactive)");
+        return NULL;
+    }
     if (!(host->open_flags & BDRV_O_NOCACHE)) {
         error_setg(errp, "it goes through the host's page cache (use "
                    "cache=none or cache.direct=on)");
@@ -359,6 +367,10 @@ static BlockDriverState *vhost_blk_plain(VHostBlk *v, Error **errp)
     }
     if (v->migrating) {
         error_setg(errp, "the virtual machine is being migrated");
+        return NULL;
+    }
+    if (migration_in_incoming_postcopy()) {
+        error_setg(errp, "pages of the virtual machine are still to come");
         return NULL;
     }
     missing = vhost_blk_missing_features(v);
@@ -623,9 +635,33 @@ static void vhost_blk_follow_size(VHostBlk *v, int disk_fd)
 
 /* ---- engines; all with the drive's AioContext locked ---- */
 
-/* May run without the BQL.  When it returns, no request is in flight. */
+/*
+ * Any bitmap here is younger than take_over(), and has missed what the kernel
+ * wrote since.
+ */
+static void vhost_blk_dirty_all(BlockDriverState *bs)
+{
+    BdrvDirtyBitmap *bitmap;
+
+    qemu_mutex_lock(&bs->dirty_bitmap_mutex);
+    for (bitmap = bdrv_dirty_bitmap_first(bs); bitmap;
+         bitmap = bdrv_dirty_bitmap_next(bitmap)) {
+        if (bdrv_dirty_bitmap_enabled(bitmap) &&
+            !bdrv_dirty_bitmap_readonly(bitmap)) {
+            bdrv_set_dirty_bitmap_locked(bitmap, 0,
+                                         bdrv_dirty_bitmap_size(bitmap));
+        }
+    }
+    qemu_mutex_unlock(&bs->dirty_bitmap_mutex);
+}
+
+/*
+ * May run without the BQL.  When it returns, no request is in flight.  The graph
+ * still is the one that the kernel served: it only changes in drained sections.
+ */
 static void vhost_blk_pause(VHostBlk *v)
 {
+    BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk);
     int ret = vhost_blk_set_backend(v, -1, 0);
 
     /* Whoever drains relies on it: going on would corrupt the drive. */
@@ -635,6 +671,12 @@ static void vhost_blk_pause(VHostBlk *v)
         abort();
     }
     v->state = VHOST_BLK_PAUSED;
+    if (bs) {
+        vhost_blk_dirty_all(bs);
+        if (bs->file) {
+            vhost_blk_dirty_all(bs->file->bs);
+        }
+    }
 }
 
 static int vhost_blk_resume(VHostBlk *v, BlockDriverState *host, Error **errp)
@@ -742,17 +784,7 @@ static void vhost_blk_enter_qemu(VHostBlk *v)
 
 static void vhost_blk_hand_back(VHostBlk *v)
 {
-    BlockDriverState *bs = blk_bs(VIRTIO_BLK(v)->blk);
-    BdrvDirtyBitmap *bitmap;
-
     vhost_blk_leave_kernel(v);
-    /* Any bitmap is younger than take_over(), and missed the kernel's writes. */
-    for (bitmap = bs ? bdrv_dirty_bitmap_first(bs) : NULL; bitmap;
-         bitmap = bdrv_dirty_bitmap_next(bitmap)) {
-        if (!bdrv_dirty_bitmap_readonly(bitmap)) {
-            bdrv_set_dirty_bitmap(bitmap, 0, bdrv_getlength(bs));
-        }
-    }
     v->changes++;
     vhost_blk_enter_qemu(v);
 }
@@ -778,11 +810,14 @@ static int vhost_blk_start_kernel(VHostBlk *v, BlockDriverState *host,
     ret = vhost_dev_start(&v->dev, VIRTIO_DEVICE(v), false);
     if (ret < 0) {
         error_setg_errno(errp, -ret, VHOST_BLK_NODE " cannot be set up");
-        return ret;
+    } else {
+        ret = vhost_blk_resume(v, host, errp);
+        if (ret < 0) {
+            vhost_dev_stop(&v->dev, VIRTIO_DEVICE(v), false);
+        }
     }
-    ret = vhost_blk_resume(v, host, errp);
     if (ret < 0) {
-        vhost_dev_stop(&v->dev, VIRTIO_DEVICE(v), false);
+        v->refused = true;
         vhost_blk_forget_rings(v);
     }
     return ret;
@@ -816,7 +851,6 @@ static void vhost_blk_take_over(VHostBlk *v, BlockDriverState *host)
         vhost_blk_enter_qemu(v);
     }
     if (err) {
-        v->refused = true;
         vhost_blk_explain(v, err);
     } else {
         qemu_bh_schedule(v->bh);
@@ -895,8 +929,10 @@ static void vhost_blk_poll(void *opaque)
     if (v->state != VHOST_BLK_QEMU || !v->refused) {
         vhost_blk_settle(v);
     }
-    timer_mod(v->poll, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                       VHOST_BLK_POLL_MS);
+    if (v->state != VHOST_BLK_OFF) {
+        timer_mod(v->poll, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                           VHOST_BLK_POLL_MS);
+    }
 }
 
 /* ---- callbacks of the block layer ---- */
@@ -1191,6 +1227,12 @@ static int vhost_blk_init_vhost(VHostBlk *v, int vhostfd, Error **errp)
     return ret;
 }
 
+/* Who names an fd wants that one. */
+static bool vhost_blk_may_go_without(VHostBlk *v)
+{
+    return v->vhost != ON_OFF_AUTO_ON && !v->vhostfd;
+}
+
 /* Find /dev/vhost-blk, or decide to go without: -1 and v->no_vhost, or @errp. */
 static int vhost_blk_find_vhost(VHostBlk *v, Error **errp)
 {
@@ -1208,8 +1250,7 @@ static int vhost_blk_find_vhost(VHostBlk *v, Error **errp)
     if (vhostfd >= 0) {
         close(vhostfd);
     }
-    /* Who names an fd wants that one. */
-    if (v->vhost == ON_OFF_AUTO_ON || v->vhostfd) {
+    if (!vhost_blk_may_go_without(v)) {
         error_propagate(errp, err);
         return -1;
     }
@@ -1243,9 +1284,14 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
         }
         goto no_parent;
     }
-    if (vhostfd >= 0 && vhost_blk_init_vhost(v, vhostfd, errp) < 0) {
-        vc->parent_unrealize(dev);
-        goto no_parent;
+    if (vhostfd >= 0 && vhost_blk_init_vhost(v, vhostfd, &err) < 0) {
+        if (!vhost_blk_may_go_without(v)) {
+            error_propagate(errp, err);
+            vc->parent_unrealize(dev);
+            goto no_parent;
+        }
+        v->no_vhost = err;
+        err = NULL;
     }
 
     /* Both engines signal by the same eventfds, without a mask. */
@@ -1256,7 +1302,8 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     v->poll = timer_new_ms(QEMU_CLOCK_REALTIME, vhost_blk_poll, v);
     vhost_blk_watch_migration(&v->migration);
     blk_set_dev_ops(s->blk, &vhost_blk_dev_ops, v);
-    if (!vhost_blk_plain(v, &err)) {
+    /* The source of a migration still has it: that says nothing of later. */
+    if (!runstate_check(RUN_STATE_INMIGRATE) && !vhost_blk_plain(v, &err)) {
         vhost_blk_explain(v, err);
     }
     return;
