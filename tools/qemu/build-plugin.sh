@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Build vhost-blk.c as a plugin for the QEMU that is installed on this machine
-# and print the path of the shared object as the last line.
+# Build vhost-blk.c as a plugin for the QEMU that is installed on this machine, or
+# for that of another Debian release, and print the path of the shared object as
+# the last line.
 #
 # The plugin uses QEMU's internals, so it is compiled with the headers of the
 # very source package that the binary was built from. That takes a configured
@@ -10,8 +11,7 @@
 set -euo pipefail
 
 PACKAGES=(
-	gcc libc6-dev dpkg-dev make
-	qemu-system-x86 seabios
+	gcc libc6-dev make
 	meson ninja-build pkg-config python3 python3-venv
 	libglib2.0-dev libpixman-1-dev libfdt-dev
 )
@@ -19,7 +19,6 @@ PACKAGES=(
 # Only what the headers' layout depends on has to agree with Debian's build;
 # the plugin checks the outcome when it is loaded.
 CONFIGURE=(
-	--meson=/usr/bin/meson --with-git-submodules=ignore
 	--target-list=x86_64-softmmu --without-default-features
 	--enable-system --enable-kvm --enable-tcg --enable-plugins
 	--enable-vhost-kernel --enable-vhost-net --enable-vhost-user
@@ -35,27 +34,16 @@ UAPI=$HERE/../../include/uapi
 usage()
 {
 	cat <<-END
-	usage: build-plugin.sh [--expect PACKAGE] [--output FILE.so]
+	usage: build-plugin.sh [--release RELEASE] [--expect PACKAGE] [--output FILE.so]
+	       build-plugin.sh --release RELEASE --qemu
 	       build-plugin.sh --packages
-	  --expect    the QEMU to accept (default: the one installed), in the words
+	  --release   the QEMU of another Debian release: ${RELEASES[*]}
+	  --expect    the QEMU to accept (default: the one built for), in the words
 	              of 'qemu-system-x86_64 --version' between the parentheses
-	  --output    default tools/qemu/build/vhost-blk.so
+	  --output    default tools/qemu/build/vhost-blk[-RELEASE].so
+	  --qemu      print the path of a command that runs that release's QEMU here
 	  --packages  print the Debian packages that this needs
 	END
-}
-
-# What the installed binary calls itself, for instance "Debian 1:7.2+dfsg-7".
-installed_package()
-{
-	local line
-
-	line=$(qemu-system-x86_64 --version 2>/dev/null | head -n 1) ||
-		die "cannot run qemu-system-x86_64: apt-get install qemu-system-x86"
-	[[ $line =~ \((Debian\ .*)\)$ ]] ||
-		die "this is not Debian's QEMU ($line): build one with build-qemu.sh"
-	[[ ${BASH_REMATCH[1]} == "Debian $(dpkg-query -W -f '${Version}' qemu-system-x86)" ]] ||
-		die "$(command -v qemu-system-x86_64) is not the one of package qemu-system-x86"
-	echo "${BASH_REMATCH[1]}"
 }
 
 # Leave a configured tree with the generated headers in $2, for source $1.
@@ -67,9 +55,8 @@ configure_tree()
 	rm -rf "$tree"
 	mkdir -p "$tree"
 	say "configuring QEMU's headers"
-	# /usr/bin first: Debian's meson wants Debian's python.
-	(cd "$tree" && PATH=/usr/bin:/bin nice "$src/configure" "${CONFIGURE[@]}" &&
-		PATH=/usr/bin:/bin nice ninja qapi/qapi-builtin-types.h) \
+	(cd "$tree" && "${IN[@]}" nice "$src/configure" "${QEMU_CONFIGURE[@]}" "${CONFIGURE[@]}" &&
+		"${IN[@]}" nice ninja qapi/qapi-builtin-types.h) \
 		>"$tree/configure.log" 2>&1 || {
 		tail -n 20 "$tree/configure.log" >&2
 		die "QEMU's configure failed, see $tree/configure.log"
@@ -105,42 +92,56 @@ compile()
 	mapfile -t flags <<<"$flags"
 	mkdir -p "${3%/*}"
 	say "compiling ${3##*/}"
-	(cd "$tree" && gcc "${flags[@]}" -Wall -Wextra -Wno-unused-parameter \
+	(cd "$tree" && "${IN[@]}" gcc "${flags[@]}" -Wall -Wextra -Wno-unused-parameter \
 		-Wno-sign-compare -Wno-missing-field-initializers -Werror \
 		-isystem "$UAPI" -DVHOST_BLK_PLUGIN "-DVHOST_BLK_QEMU_PACKAGE=\"$2\"" \
-		-fPIC -shared -o "$3.tmp" "$HERE/vhost-blk.c")
+		-fPIC -shared -o "$tree/vhost-blk.so" "$HERE/vhost-blk.c")
+	# In one step for those who have it open; the directories may be on two disks.
+	mv "$tree/vhost-blk.so" "$3.tmp"
 	mv "$3.tmp" "$3"
 }
 
 main()
 {
-	local expect='' output=$HERE/build/vhost-blk.so version base tree key
+	local expect='' output='' release='' only_qemu=0 tree key
 
 	while [[ $# -gt 0 ]]; do
 		case $1 in
-		--packages) printf '%s\n' "${PACKAGES[@]}"; exit ;;
+		--packages)
+			printf '%s\n' "${PACKAGES[@]}" dpkg-dev qemu-system-x86 seabios
+			exit
+			;;
+		--release) release=${2:?}; shift 2 ;;
 		--expect) expect=${2:?}; shift 2 ;;
 		--output) output=$(realpath -m "${2:?}"); shift 2 ;;
+		--qemu) only_qemu=1; shift ;;
 		-h | --help) usage; exit ;;
 		*) usage >&2; exit 2 ;;
 		esac
 	done
+	[[ $output ]] || output=$HERE/build/vhost-blk${release:+-$release}.so
 
-	require_packages "${PACKAGES[@]}"
-	[[ $expect ]] || expect=$(installed_package)
-	version=$(qemu_source_version)
-	base=$VHOST_BLK_CACHE/qemu/${version//[^A-Za-z0-9.+~-]/_}
-	key=$( (echo "$version" "${CONFIGURE[@]}"; gcc --version) | key_of)
-	tree=$base/headers-$key
-	key=$( (echo "$key" "$expect"; cat "$HERE/vhost-blk.c" "$HERE/build-plugin.sh" \
+	select_qemu "$release" "${PACKAGES[@]}"
+	if ((only_qemu)); then
+		echo "$QEMU_BINARY"
+		exit
+	fi
+	if [[ ! $expect ]]; then
+		expect=$(package_of "$QEMU_BINARY")
+		[[ $release || $expect == "Debian $(dpkg-query -W -f '${Version}' qemu-system-x86)" ]] ||
+			die "$(command -v "$QEMU_BINARY") is not the one of package qemu-system-x86"
+	fi
+	key=$( (echo "$QEMU_VERSION" "$QEMU_ROOT" "${QEMU_CONFIGURE[@]}" "${CONFIGURE[@]}"
+		cd "$QEMU_BASE" && "${IN[@]}" gcc --version) | key_of)
+	tree=$QEMU_BASE/headers-$key
+	key=$( (echo "$key" "$expect"; cat "$HERE"/{vhost-blk.c,build-plugin.sh,qemu-source.sh} \
 		"$UAPI/linux/vhost_blk.h") | key_of)
 
 	if [[ ! -e $output || $(cat "$output.key" 2>/dev/null) != "$key" ]]; then
-		mkdir -p "$base"
-		exec 9>"$base/lock"
+		exec 9>"$QEMU_BASE/lock"
 		flock 9
-		fetch_qemu_source "$base/src"
-		configure_tree "$base/src" "$tree"
+		fetch_qemu_source "$release"
+		configure_tree "$QEMU_BASE/src" "$tree"
 		compile "$tree" "$expect" "$output"
 		echo "$key" >"$output.key"
 	fi

@@ -2,20 +2,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Build a small qemu-system-x86_64 with vhost-blk-pci in it, from the Debian
-# source of the installed QEMU, and print its path as the last line. Takes 5 to
-# 10 minutes the first time; later only what changed is built. For a stock QEMU
-# see build-plugin.sh, which is much quicker.
+# source of the installed QEMU or that of another Debian release, and print its
+# path as the last line. Takes 5 to 10 minutes the first time; later only what
+# changed is built. For a stock QEMU see build-plugin.sh, which is much quicker.
 set -euo pipefail
 
 PACKAGES=(
-	gcc libc6-dev dpkg-dev make patch
-	qemu-system-x86 seabios
+	gcc libc6-dev make patch
 	meson ninja-build pkg-config python3 python3-venv
 	libglib2.0-dev libpixman-1-dev libfdt-dev libaio-dev liburing-dev
 )
 
 CONFIGURE=(
-	--meson=/usr/bin/meson --with-git-submodules=ignore --prefix=/usr
+	--prefix=/usr
 	--target-list=x86_64-softmmu --without-default-features
 	--without-default-devices --with-devices-x86_64=vhostblk
 	--enable-system --enable-kvm --enable-tcg
@@ -49,16 +48,16 @@ UAPI=$HERE/../../include/uapi
 # shellcheck source=tools/qemu/qemu-source.sh
 . "$HERE/qemu-source.sh"
 
-# The patched source in $2, made from the pristine one in $1.
+# The patched source in $1, made from the pristine one by patch $2.
 patch_tree()
 {
-	local src=$1 tree=$2
+	local tree=$1
 
 	[[ -e $tree/.patched ]] && return
 	rm -rf "$tree"
-	cp -a "$src" "$tree"
-	patch -d "$tree" -p1 --fuzz=0 --quiet <"$HERE/qemu-7.2.patch" >&2 ||
-		die "qemu-7.2.patch does not apply to this source"
+	cp -a "$QEMU_BASE/src" "$tree"
+	patch -d "$tree" -p1 --fuzz=0 --quiet <"$2" >&2 ||
+		die "${2##*/} does not apply to this source"
 	echo "$DEVICES" >"$tree/configs/devices/x86_64-softmmu/vhostblk.mak"
 	touch "$tree/.patched"
 }
@@ -70,14 +69,16 @@ copy_device()
 	install -C -m 644 "$UAPI/linux/vhost_blk.h" "$1/linux-headers/linux/vhost_blk.h"
 }
 
+# Build in $1 and print the path of what runs it.
 build()
 {
 	local tree=$1 log=$1/build.log
 
-	if [[ ! -e $tree/build/build.ninja ]]; then
+	mkdir -p "$tree/build"
+	cd "$tree/build"
+	if [[ ! -e build.ninja ]]; then
 		say "configuring QEMU"
-		mkdir -p "$tree/build"
-		(cd "$tree/build" && PATH=/usr/bin:/bin nice -n 19 ../configure "${CONFIGURE[@]}") \
+		"${IN[@]}" nice -n 19 ../configure "${QEMU_CONFIGURE[@]}" "${CONFIGURE[@]}" \
 			>"$log" 2>&1 || {
 			tail -n 20 "$log" >&2
 			rm -rf "$tree/build"
@@ -85,41 +86,48 @@ build()
 		}
 	fi
 	say "building QEMU, log in $log"
-	PATH=/usr/bin:/bin nice -n 19 ninja -C "$tree/build" -j "$(nproc)" qemu-system-x86_64 \
-		>"$log" 2>&1 || {
+	"${IN[@]}" nice -n 19 ninja -j "$(nproc)" qemu-system-x86_64 >"$log" 2>&1 || {
 		tail -n 20 "$log" >&2
 		die "the build of QEMU failed"
 	}
-	# Before it is installed, QEMU looks for the firmware only below this.
-	rm -rf "$tree/build/qemu-bundle"
-	mkdir "$tree/build/qemu-bundle"
-	ln -s /usr "$tree/build/qemu-bundle/usr"
+	if [[ $QEMU_ROOT ]]; then
+		make_runnable "$PWD/qemu-system-x86_64"
+	else
+		# Before it is installed, QEMU looks for the firmware only below this.
+		rm -rf qemu-bundle
+		mkdir qemu-bundle
+		ln -s /usr qemu-bundle/usr
+		echo "$PWD/qemu-system-x86_64"
+	fi
 }
 
 main()
 {
-	local version base tree key
+	local release='' patch tree key
 
-	case ${1:-} in
-	--packages) printf '%s\n' "${PACKAGES[@]}"; exit ;;
-	'') ;;
-	*) echo "usage: build-qemu.sh [--packages]" >&2; exit 2 ;;
-	esac
+	while [[ $# -gt 0 ]]; do
+		case $1 in
+		--packages)
+			printf '%s\n' "${PACKAGES[@]}" dpkg-dev qemu-system-x86 seabios
+			exit
+			;;
+		--release) release=${2:?}; shift 2 ;;
+		*) echo "usage: build-qemu.sh [--release RELEASE | --packages]" >&2; exit 2 ;;
+		esac
+	done
 
-	require_packages "${PACKAGES[@]}"
-	version=$(qemu_source_version)
-	[[ $version =~ ^1:7\.2\+ ]] || die "the patch is for QEMU 7.2, but $version is installed"
-	base=$VHOST_BLK_CACHE/qemu/${version//[^A-Za-z0-9.+~-]/_}
-	key=$( (echo "$version" "${CONFIGURE[@]}" "$DEVICES"; cat "$HERE/qemu-7.2.patch") | key_of)
-	tree=$base/full-$key
-	mkdir -p "$base"
-	exec 9>"$base/lock"
+	select_qemu "$release" "${PACKAGES[@]}"
+	[[ $QEMU_VERSION =~ ^1:([0-9]+\.[0-9]+) ]]
+	patch=$HERE/qemu-${BASH_REMATCH[1]}.patch
+	key=$( (echo "$QEMU_VERSION" "$QEMU_ROOT" "${QEMU_CONFIGURE[@]}" "${CONFIGURE[@]}" \
+		"$DEVICES"; cat "$patch") | key_of)
+	tree=$QEMU_BASE/full-$key
+	exec 9>"$QEMU_BASE/lock"
 	flock 9
-	fetch_qemu_source "$base/src"
-	patch_tree "$base/src" "$tree"
+	fetch_qemu_source "$release"
+	patch_tree "$tree" "$patch"
 	copy_device "$tree"
 	build "$tree"
-	echo "$tree/build/qemu-system-x86_64"
 }
 
 main "$@"
