@@ -4,12 +4,19 @@
 # Test what of vhost-blk-pci can be tested without the kernel module: the stock
 # QEMU with the plugin, no guest. Prints TAP; exit status 1 if a test failed.
 #
-#   test_device.sh [QEMU]    QEMU: a binary with the device built in; then no
-#                            plugin is loaded
+#   test_device.sh [QEMU | --release RELEASE]
+#       QEMU: a binary with the device built in; then no plugin is loaded
+#       RELEASE: the stock QEMU of another Debian release, with the plugin for it
 set -euo pipefail
 export LC_ALL=C
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+RELEASE=()
+STOCK=qemu-system-x86_64
+if [[ ${1:-} == --release ]]; then
+	RELEASE=(--release "${2:?}")
+	shift 2
+fi
 QEMU=${1:-}
 TMP=$(mktemp -d)
 trap 'rm -rf "$TMP"' EXIT
@@ -57,7 +64,7 @@ run()
 		echo '{"execute": "quit"}'
 	} >"$TMP/qmp"
 	RC=0
-	timeout -k 5 60 "${QEMU:-qemu-system-x86_64}" -nodefaults -display none -S \
+	timeout -k 5 60 "${QEMU:-$STOCK}" -nodefaults -display none -S \
 		-machine pc -accel tcg "${plugin[@]}" -qmp stdio "$@" \
 		<"$TMP/qmp" >"$TMP/out" 2>&1 || RC=$?
 	OUT=$(sed 's/\\r\\n/\n/g; s/\\"/"/g' "$TMP/out")
@@ -137,6 +144,24 @@ test_realize()
 		"vhostfd: File descriptor named 'nonsense' has not been found"
 }
 
+# From QEMU 9.0 on each virtqueue may have an iothread of its own.
+test_iothreads()
+{
+	local name="each virtqueue can have an iothread of its own" mapping
+
+	run <<<"device_add virtio-blk-pci,help"
+	if ! grep -q "iothread-vq-mapping=" <<<"$OUT"; then
+		skip "$name" "virtio-blk-pci of this QEMU has no iothread-vq-mapping"
+		return
+	fi
+	mapping='{"driver": "vhost-blk-pci", "drive": "d0", "num-queues": 4, "id": "v0",
+		"iothread-vq-mapping": [{"iothread": "t0"}, {"iothread": "t1"}]}'
+	truncate -s 1M "$TMP/disk"
+	run -drive "if=none,id=d0,format=raw,file=$TMP/disk" -object iothread,id=t0 \
+		-object iothread,id=t1 -device "$mapping" <<<"info qtree"
+	check "$name" 0 'dev: vhost-blk-pci, id "v0"'
+}
+
 test_no_module()
 {
 	local drive=(-drive "if=none,id=d0,format=raw,file=$TMP/disk")
@@ -178,7 +203,7 @@ test_wrong_qemu()
 		skip "another QEMU than it was built for is refused" "no plugin"
 		return
 	fi
-	"$HERE/build-plugin.sh" --expect 'Debian 1:0.0-0' --output "$TMP/wrong.so" \
+	"$HERE/build-plugin.sh" "${RELEASE[@]}" --expect 'Debian 1:0.0-0' --output "$TMP/wrong.so" \
 		>"$TMP/build.log" 2>&1 || {
 		OUT=$(<"$TMP/build.log")
 		not_ok "a plugin for another QEMU can be built"
@@ -195,10 +220,13 @@ main()
 {
 	PLUGIN=
 	if [[ ! $QEMU ]]; then
-		PLUGIN=$("$HERE/build-plugin.sh" | tail -n 1)
+		PLUGIN=$("$HERE/build-plugin.sh" "${RELEASE[@]}" | tail -n 1)
+		[[ ${#RELEASE[@]} -eq 0 ]] ||
+			STOCK=$("$HERE/build-plugin.sh" "${RELEASE[@]}" --qemu)
 	fi
 	test_properties
 	test_realize
+	test_iothreads
 	test_no_module
 	test_wrong_qemu
 	echo "1..$NR"

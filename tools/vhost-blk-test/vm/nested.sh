@@ -6,11 +6,14 @@
 # guests on them and their monitor. To be sourced.
 #
 # DEVICE=virtio-blk-pci runs the same with QEMU's own engine, without the module.
+# QEMU is another binary than the installed one, PLUGIN the device for it; an empty
+# PLUGIN loads none, for a QEMU that has the device built in.
 
 nested_vm=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 top=$(cd "$nested_vm/../../.." && pwd -P)
 DEVICE=${DEVICE-vhost-blk-pci}
-plugin=$top/tools/qemu/build/vhost-blk.so
+QEMU=${QEMU-qemu-system-x86_64}
+plugin=${PLUGIN-$top/tools/qemu/build/vhost-blk.so}
 work=$(mktemp -d)
 qemu=
 qemu_prefix=()
@@ -83,7 +86,7 @@ nested_init() {
 		bail_out "start this with tools/vhost-blk-test/vm/run.sh --nested -- $0"
 	[[ -c /dev/kvm ]] || bail_out "no /dev/kvm in the test host"
 	if [[ $DEVICE == vhost-blk-pci ]]; then
-		[[ -r $plugin ]] || bail_out "no $plugin: run tools/qemu/build-plugin.sh"
+		[[ -z $plugin || -r $plugin ]] || bail_out "no $plugin: run tools/qemu/build-plugin.sh"
 		[[ -c /dev/vhost-blk ]] || bail_out "no /dev/vhost-blk: is the module loaded?"
 	fi
 	trap nested_exit EXIT
@@ -130,7 +133,7 @@ qemu_run() {
 	local base=$work/$1 load=()
 
 	shift
-	[[ $DEVICE != vhost-blk-pci ]] || load=(-plugin "$plugin")
+	[[ $DEVICE != vhost-blk-pci || -z $plugin ]] || load=(-plugin "$plugin")
 	serial=$base.serial
 	events=$base.events
 	rm -f "$serial" "$events" "$base.qmp.in" "$base.qmp.out"
@@ -138,7 +141,7 @@ qemu_run() {
 	touch "$serial" "$events"
 	[[ -z ${qemu_user-} ]] || chown "$qemu_user" "$base".*
 	exec {qmp_in}<>"$base.qmp.in" {qmp_out}<>"$base.qmp.out"
-	"${qemu_prefix[@]}" qemu-system-x86_64 "${load[@]}" -accel kvm -cpu host \
+	"${qemu_prefix[@]}" "$QEMU" "${load[@]}" -accel kvm -cpu host \
 		-nodefaults -no-user-config -display none \
 		-chardev "file,id=serial,path=$serial" -serial chardev:serial \
 		-chardev "pipe,id=qmp,path=$base.qmp" -mon chardev=qmp,mode=control \
