@@ -5,8 +5,8 @@
 # loaded; vm/run.sh gives a machine that may break. All of it is TAP, one test
 # point a test case; exit status 0 if none failed.
 #
-#   run-kselftests.sh [PROGRAM...]   default: every build/test_* and test_*.sh
-#                                    but those that bring a host of their own
+#   run-kselftests.sh [PROGRAM...]   default: every build/test_* and test_module.sh;
+#                                    the other test_*.sh start guests
 #   VT_PROGRAM_TIMEOUT=SECONDS       for each program (180)
 #   VT_TIMEOUT_MS, VT_LOOPS          see lib/vt.h
 set -euo pipefail
@@ -31,12 +31,7 @@ programs() {
 		fi
 		list+=("$p")
 	done
-	for p in "$here"/test_*.sh; do
-		case ${p##*/} in
-		test_guest.sh | test_kill.sh | test_powercut.sh) ;;
-		*) list+=("$p") ;;
-		esac
-	done
+	list+=("$here/test_module.sh")
 }
 
 point() {
