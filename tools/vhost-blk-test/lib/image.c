@@ -109,6 +109,13 @@ int vt_fs_umount(struct vt_fs *fs)
 	return 0;
 }
 
+int vt_fs_renew(struct vt_fs *fs)
+{
+	int r = vt_fs_umount(fs);
+
+	return r ?: fs_make(fs, kind_find(fs->type)) ?: vt_fs_mount(fs);
+}
+
 int vt_fs_destroy(struct vt_fs *fs)
 {
 	int64_t end = vt_now_ms() + vt_timeout_ms();

@@ -472,6 +472,8 @@ int vt_fs_create(struct vt_fs *fs, const char *type, const struct vt_bdev *disk)
 int vt_fs_mount(struct vt_fs *fs);
 /* -EBUSY: somebody has a file open. */
 int vt_fs_umount(struct vt_fs *fs);
+/* Make it anew, empty; a kind that has a disk. */
+int vt_fs_renew(struct vt_fs *fs);
 int vt_fs_destroy(struct vt_fs *fs);
 /* Write nothing any more: a power cut as the disk sees it. -EOPNOTSUPP: it cannot. */
 int vt_fs_shutdown(const struct vt_fs *fs);
