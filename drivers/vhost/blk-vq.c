@@ -214,8 +214,6 @@ static bool vhost_blk_req_failed(struct vhost_blk_vq *bvq, struct vhost_blk_req 
 	req->error = 0;
 	if (!keep)
 		return false;
-	if (req->log)
-		vhost_blk_log_free(bvq, req);
 	if (req->ranges)
 		vhost_blk_req_ranges_free(req);
 	llist_add(&req->done, &bvq->kept);
@@ -271,17 +269,22 @@ void vhost_blk_vq_put_back(struct vhost_blk_vq *bvq)
 	struct vhost_virtqueue *vq = &bvq->vq;
 	struct llist_node *list = llist_del_all(&bvq->kept);
 	struct vhost_blk_req *req;
+	u32 len;
 
 	if (!list)
 		return;
 	mutex_lock(&vq->mutex);
 	llist_for_each_entry(req, list, done) {
 		req->busy = false;
-		if (current->mm != vq->dev->mm || !vhost_blk_req_put_back(bvq, req))
-			continue;
-		/* It must not be lost: the guest learns of it after all. */
-		vhost_add_used_and_signal(vq->dev, vq, req->head,
-					  vhost_blk_req_status_put(req));
+		if (current->mm == vq->dev->mm && vhost_blk_req_put_back(bvq, req)) {
+			/* It must not be lost: the guest learns of it after all. */
+			len = vhost_blk_req_status_put(req);
+			if (req->log)
+				vhost_blk_log_write(bvq, req);
+			vhost_add_used_and_signal(vq->dev, vq, req->head, len);
+		} else if (req->log) {
+			vhost_blk_log_free(bvq, req);
+		}
 	}
 	mutex_unlock(&vq->mutex);
 }

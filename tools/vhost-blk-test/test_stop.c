@@ -289,6 +289,26 @@ TEST_F(stop, logged)
 	EXPECT_EQ(true, is_put_back(self, &req, variant->base));
 }
 
+/* L03: so is the status of one that cannot be put back. */
+TEST_F(stop, logged_when_told)
+{
+	struct vt_req req = { .type = IN, .sector = BAD, .data = self->data, .len = 4096 };
+	uint64_t page = self->q->avail_gpa & ~4095ULL;
+
+	ASSERT_EQ(0, vt_log_init(&self->log, &self->dev));
+	ASSERT_EQ(0, vt_log_start(&self->log));
+	ASSERT_EQ(0, attach(&self->dev, self->disk.fd, ON_READ));
+	ASSERT_EQ(0, submit_bad(self->q, &req));
+	EXPECT_EQ(false, vt_log_has(&self->log, vt_status_gpa(self->q, req.head)));
+	ASSERT_EQ(0, vt_dev_protect(&self->dev.mem, page, 4096, PROT_READ));
+	ASSERT_EQ(0, vt_detach(&self->dev));
+	ASSERT_EQ(0, vt_dev_protect(&self->dev.mem, page, 4096, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(0, vt_req_wait(self->q, &req));
+	EXPECT_EQ(IOERR, req.status);
+	EXPECT_EQ(true, vt_log_has(&self->log, vt_status_gpa(self->q, req.head)));
+	ASSERT_EQ(0, vt_log_stop(&self->log));
+}
+
 /* The device is closed, or its owner changes, while a request is kept. */
 TEST_F(stop, closed)
 {
