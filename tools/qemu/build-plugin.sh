@@ -108,7 +108,7 @@ main()
 	while [[ $# -gt 0 ]]; do
 		case $1 in
 		--packages)
-			printf '%s\n' "${PACKAGES[@]}" dpkg-dev qemu-system-x86 seabios
+			printf '%s\n' "${PACKAGES[@]}" "${INSTALLED_PACKAGES[@]}"
 			exit
 			;;
 		--release) release=${2:?}; shift 2 ;;

@@ -8,6 +8,8 @@
 VHOST_BLK_CACHE=${VHOST_BLK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vhost-blk}
 
 RELEASES=(trixie bookworm-backports)
+# What the installed QEMU takes, besides what the caller says that it builds with.
+INSTALLED_PACKAGES=(dpkg-dev qemu-system-x86 seabios)
 RELEASE_PACKAGES=(
 	mmdebstrap util-linux patch debian-archive-keyring dpkg-dev gcc make python3
 )
@@ -248,7 +250,7 @@ select_qemu()
 	if [[ $release ]]; then
 		select_release "$release"
 	else
-		require_packages "$@" dpkg-dev qemu-system-x86 seabios
+		require_packages "$@" "${INSTALLED_PACKAGES[@]}"
 		QEMU_VERSION=$(dpkg-query -W -f '${source:Version}' qemu-system-x86)
 		QEMU_BASE=$VHOST_BLK_CACHE/qemu/${QEMU_VERSION//[^A-Za-z0-9.+~-]/_}
 		QEMU_BINARY=qemu-system-x86_64
