@@ -178,15 +178,19 @@ int vt_pinned_wait(long max)
 	return 0;
 }
 
+/* Threads that drive a vring each allocate indirect tables while they run. */
 uint64_t vt_alloc_in(struct vt_mem *mem, int region, size_t size, size_t align)
 {
 	struct vt_region *r = &mem->region[region];
-	size_t at = (r->used + align - 1) / align * align;
+	size_t used = __atomic_load_n(&r->used, __ATOMIC_RELAXED), at;
 
-	/* A test that wants more than there is has a bug of its own. */
-	if (at + size > r->limit)
-		abort();
-	r->used = at + size;
+	do {
+		at = (used + align - 1) / align * align;
+		/* A test that wants more than there is has a bug of its own. */
+		if (at + size > r->limit)
+			abort();
+	} while (!__atomic_compare_exchange_n(&r->used, &used, at + size, false,
+					      __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 	return r->gpa + at;
 }
 
