@@ -46,10 +46,10 @@ stage() {
 	bad=$(grep -cE '^not ok [0-9]+' "$log")
 	planned=$(sed -nE 's/^1\.\.([0-9]+).*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
 	if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
-		echo "not ok - $name: exit status $status"
+		echo "not ok - $name: exit status $status" | tee -a "$log"
 		bad=1
 	elif [ "$planned" -eq 0 ] || [ "$planned" -ne $((ok + bad + skip)) ]; then
-		echo "not ok - $name: $planned results planned, $((ok + bad + skip)) seen"
+		echo "not ok - $name: $planned results planned, $((ok + bad + skip)) seen" | tee -a "$log"
 		bad=$((bad + 1))
 	fi
 	echo "# $name: $ok passed, $bad failed, $skip skipped in $((SECONDS - start)) s"
@@ -73,7 +73,18 @@ lane_join() {
 	passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
 }
 
+# What failed, once more, with what was said before and after it.
+failures() {
+	local log name
+
+	for log in "$logs"/*.tap; do
+		name=${log##*/}
+		grep -aE -B 8 -A 12 '^not ok' "$log" | sed "s/^/# ${name%.tap}: /"
+	done
+}
+
 finish() {
+	failures
 	echo "# logs: $logs, $((SECONDS / 60)) min $((SECONDS % 60)) s"
 	echo "$passed passed, $failed failed, $skipped skipped"
 	[ "$failed" -eq 0 ]

@@ -46,7 +46,7 @@ check() {
 	shift
 	"$@" >"$work/check.log" 2>&1 || rc=$?
 	result "$rc" "$name"
-	((rc == 0)) || tail -n 40 "$work/check.log" | sed 's/^/# /'
+	((rc == 0)) || tail -n 40 "$work/check.log" | cut -c 1-600 | sed 's/^/# /'
 	return "$rc"
 }
 
