@@ -79,7 +79,7 @@ failures() {
 
 	for log in "$logs"/*.tap; do
 		name=${log##*/}
-		grep -aE -B 8 -A 12 '^not ok' "$log" | sed "s/^/# ${name%.tap}: /"
+		grep -aE -B 8 -A 60 '^not ok' "$log" | sed "s/^/# ${name%.tap}: /"
 	done
 }
 

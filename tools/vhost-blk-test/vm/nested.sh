@@ -22,6 +22,7 @@ declare -A parked=()
 holder=
 tap_nr=0
 tap_failed=0
+examined=0
 
 bail_out() {
 	echo "Bail out! $*"
@@ -46,8 +47,32 @@ check() {
 	shift
 	"$@" >"$work/check.log" 2>&1 || rc=$?
 	result "$rc" "$name"
-	((rc == 0)) || tail -n 40 "$work/check.log" | cut -c 1-600 | sed 's/^/# /'
+	if ((rc)); then
+		{ tail -n 40 "$work/check.log"; ((examined)) || post_mortem; } | cut -c 1-600 | sed 's/^/# /'
+		examined=1
+	fi
 	return "$rc"
+}
+
+# The state in which a check, the first one to fail, has left QEMU: where its threads
+# are, and the kernel's that work for it, what is in flight, and both indices of the ring.
+post_mortem() {
+	local task ring address
+
+	[[ $qemu ]] && kill -0 "$qemu" 2>/dev/null || return 0
+	for task in "/proc/$qemu/task"/* $(grep -slx "vhost-$qemu" /proc/[0-9]*/comm | xargs -r dirname); do
+		echo "${task##*/} $(<"$task/comm") $(awk '$1 == "State:" { print $2 }' "$task/status"):" \
+			"$(head -n 4 "$task/stack" | tr '\n' ' ')"
+	done 2>/dev/null
+	grep -Hv '^ *0 *0$' /sys/block/*/inflight
+	for ring in avail used; do
+		address=$(qmp '{"execute":"x-query-virtio-queue-status","arguments":{"queue":0,
+			"path":"/machine/peripheral/disk0/virtio-backend"}}' |
+			sed -nE 's/.*"vring-'"$ring"'": ([0-9]+).*/\1/p')
+		[[ $address ]] || return 0
+		echo "$ring:"
+		qmp '{"execute":"human-monitor-command","arguments":{"command-line":"xp /2xh '"$address"'"}}'
+	done
 }
 
 # until_true SECONDS COMMAND...: for state without an event to wait for
