@@ -197,15 +197,30 @@ guests() {
 	nested powercut 540 -- "$here/test_powercut.sh"
 }
 
+# What is done to disks of virtio-blk-pci, done to one of vhost-blk-pci.
+dropin() {
+	nested jobs 900 -- "$here/test_jobs.sh"
+	nested dropin 600 -- "$here/test_dropin.sh"
+	nested errors 600 -- "$here/test_errors.sh"
+	nested hotplug 600 -- "$here/test_hotplug.sh"
+	nested isolation 600 -- "$here/test_isolation.sh"
+	nested migration 900 -- "$here/test_migration.sh"
+}
+
+background() {
+	sanitizer_kernels
+	dropin
+}
+
 run_all() {
 	stage static 600 "$here/static.sh" || finish
 	stage build 1200 "$here/build.sh" || finish
 	stage test-host 600 "$here/vm/selftest.sh"
 	stage qemu-device 300 "$top/tools/qemu/test_device.sh"
-	lane_start sanitizer_kernels
+	lane_start background
 	debian_kernels
 	guests
-	lane_join sanitizer_kernels
+	lane_join background
 }
 
 run_long() {
@@ -221,6 +236,11 @@ run_long() {
 		fuzz um "$dir" 600
 	fi
 	! sanitizer smp || stress smp "$dir" 600
+	# A thousand hand-overs and back, 50 disks plugged and unplugged, 10 round trips.
+	nested jobs-long 1800 -- "$here/test_jobs.sh" 1000 turns
+	nested hotplug-long 1800 -- "$here/test_hotplug.sh" 50
+	nested hotplug-q35 900 -- env machine=q35 "$here/test_hotplug.sh"
+	nested migration-long 1800 -- "$here/test_migration.sh" 10
 }
 
 run_kcsan() {

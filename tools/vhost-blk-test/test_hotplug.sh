@@ -22,7 +22,7 @@ mib=$((1 << 20))
 plug() {
 	local bus=''
 
-	[[ ${machine-pc} != q35 ]] || bus=',"bus":"port"'
+	[[ ${machine-pc} != q35 ]] || bus=',"bus":"hotport"'
 	qmp '{"execute":"device_add","arguments":{"driver":"'"$DEVICE"'","id":"hot","drive":"'"$1"'",
 		"serial":"'"$2"'"'"$bus${3:+,$3}"'}}' || return
 	guest_disk=$(guest_do 60 "await_disk $2 50") || { echo "$guest_disk"; return 1; }
@@ -261,7 +261,7 @@ dm_create disk "0 $((64 * 2048)) linear $null_disk 0" || bail_out "no device map
 disk=$(dm_path disk)
 ports=()
 # shellcheck disable=SC2054 # QEMU separates options by commas
-[[ ${machine-pc} != q35 ]] || ports=(-device pcie-root-port,id=port,chassis=1)
+[[ ${machine-pc} != q35 ]] || ports=(-device pcie-root-port,id=hotport,chassis=1)
 shell_start hotplug -name hotplug,debug-threads=on "${ports[@]}" -blockdev "$(blockdev disk "$disk")"
 if check "QEMU starts" qmp_connect && check "guest boots" await '^guest: shell' 90; then
 	count

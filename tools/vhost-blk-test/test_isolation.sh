@@ -86,10 +86,10 @@ guest_writes() {
 	local before
 
 	before=$(group_io wbytes)
-	written=$(guest_do 90 "read -r -a old </sys/block/$name/stat;
-		fio --name=w --filename=/dev/$name --ioengine=libaio --direct=1 --rw=${1-write} --bs=64k --iodepth=16 \
+	written=$(guest_do 90 "read -r -a old </sys/block/$guest_disk/stat;
+		fio --name=w --filename=/dev/$guest_disk --ioengine=libaio --direct=1 --rw=${1-write} --bs=64k --iodepth=16 \
 			--size=64m --time_based --runtime=$seconds >/tmp/w || cat /tmp/w;
-		read -r -a new </sys/block/$name/stat; echo \$(((new[6] - old[6]) * 512))" | tail -n 1)
+		read -r -a new </sys/block/$guest_disk/stat; echo \$(((new[6] - old[6]) * 512))" | tail -n 1)
 	charged=$(($(group_io wbytes) - before))
 	echo "in $seconds s the guest wrote $written bytes; its group was charged with $charged"
 	[[ $written =~ ^[0-9]+$ ]] && ((written > 0))
@@ -134,7 +134,7 @@ reads_are_limited() {
 
 	echo "$disk_numbers riops=64" >"$group/io.max" || return
 	start=${EPOCHREALTIME/./}
-	guest_do 60 "dd if=/dev/$name of=/dev/null bs=64k count=192 iflag=direct"
+	guest_do 60 "dd if=/dev/$guest_disk of=/dev/null bs=64k count=192 iflag=direct"
 	ms=$(((${EPOCHREALTIME/./} - start) / 1000))
 	echo "$disk_numbers riops=max" >"$group/io.max"
 	echo "192 reads of 64 KiB at 64 a second took $ms ms for $bytes bytes"
@@ -144,7 +144,7 @@ reads_are_limited() {
 test_guest() {
 	check "QEMU starts" qmp_connect && check "guest boots" await '^guest: shell' 90 || return
 	check "QEMU has no rights and is in the sandbox" runs_unprivileged
-	name=$(guest_do 60 "await_disk test 50" | tail -n 1)
+	guest_disk=$(guest_do 60 "await_disk test 50" | tail -n 1)
 	check "the kernel serves the disk" until_true 20 engine_is vhost || return
 	worker=
 	if [[ $DEVICE == vhost-blk-pci ]]; then
@@ -157,7 +157,7 @@ test_guest() {
 	check "io.max limits bytes written" io_is_limited
 	check "io.max limits reads" reads_are_limited
 	check "without a limit it is fast again" guest_writes && echo "# $written bytes in $seconds s"
-	check "verified load" guest_do 120 "load $name && await_requests $name 512 60 && load_stop $name"
+	check "verified load" guest_do 120 "load $guest_disk && await_requests $guest_disk 512 60 && load_stop $guest_disk"
 	check "guest switches itself off, QEMU ends" guest_end
 }
 

@@ -44,21 +44,21 @@ pages_are_unpinned() {
 }
 
 device_is_free() {
-	until_true 10 idle "$disk" || { echo "in flight: $(<"/sys/block/${disk#/dev/}/inflight")"; return 1; }
-	until_true 10 opens_exclusively "$disk" || { echo "$disk is busy 10 s after the kill"; return 1; }
+	until_true 30 idle "$disk" || { echo "in flight: $(<"/sys/block/${disk#/dev/}/inflight")"; return 1; }
+	until_true 30 opens_exclusively "$disk" || { echo "$disk is busy 30 s after the kill"; return 1; }
 }
 
 module_reloads() {
 	[[ $DEVICE == vhost-blk-pci ]] || return 0
-	until_true 10 module_unused || { echo "references left: $(</sys/module/vhost_blk/refcnt)"; return 1; }
-	until_true 10 pages_are_unpinned || return
+	until_true 30 module_unused || { echo "references left: $(</sys/module/vhost_blk/refcnt)"; return 1; }
+	until_true 30 pages_are_unpinned || return
 	rmmod vhost_blk || return
 	if grep vhost_blk /proc/vmallocinfo; then
 		echo "vmalloc memory of the unloaded module is left"
 		return 1
 	fi
 	insmod "$module" || return
-	until_true 10 test -c /dev/vhost-blk
+	until_true 30 test -c /dev/vhost-blk
 }
 
 # Counts that only grow when something is kept: all that can be freed is freed
@@ -83,8 +83,8 @@ kill_once() {
 	local name=kill$1
 
 	machine=pc guest_start "$name" "$disk" load serial=test runtime=600
-	qmp_connect && await '^guest: load running' 240 && until_true 10 engine_is vhost || return
-	until_true 10 in_flight || { echo "the guest does no I/O"; return 1; }
+	qmp_connect && await '^guest: load running' 240 && until_true 30 engine_is vhost || return
+	until_true 30 in_flight || { echo "the guest does no I/O"; return 1; }
 	qemu_kill
 	device_is_free && module_reloads || return
 	rm -f "$work/$name".*
