@@ -198,18 +198,21 @@ guests() {
 }
 
 # What is done to disks of virtio-blk-pci, done to one of vhost-blk-pci.
-dropin() {
+block_jobs() {
 	nested jobs 900 -- "$here/test_jobs.sh"
+	nested migration 900 -- "$here/test_migration.sh"
+	nested isolation 600 -- "$here/test_isolation.sh"
+}
+
+devices() {
 	nested dropin 600 -- "$here/test_dropin.sh"
 	nested errors 600 -- "$here/test_errors.sh"
 	nested hotplug 600 -- "$here/test_hotplug.sh"
-	nested isolation 600 -- "$here/test_isolation.sh"
-	nested migration 900 -- "$here/test_migration.sh"
 }
 
 background() {
 	sanitizer_kernels
-	dropin
+	devices
 }
 
 run_all() {
@@ -220,6 +223,7 @@ run_all() {
 	lane_start background
 	debian_kernels
 	guests
+	block_jobs
 	lane_join background
 }
 

@@ -55,7 +55,8 @@ check() {
 }
 
 # The state in which a check, the first one to fail, has left QEMU: where its threads
-# are, and the kernel's that work for it, what is in flight, and both indices of the ring.
+# are, and the kernel's that work for it, what is in flight, where the guest's CPUs are,
+# and both indices of the ring.
 post_mortem() {
 	local task ring address
 
@@ -65,6 +66,8 @@ post_mortem() {
 			"$(head -n 4 "$task/stack" | tr '\n' ' ')"
 	done 2>/dev/null
 	grep -Hv '^ *0 *0$' /sys/block/*/inflight
+	qmp '{"execute":"human-monitor-command","arguments":{"command-line":"info registers -a"}}' |
+		grep -oE 'RIP=[0-9a-f]+ RFL=[0-9a-f]+|CPL=[0-9]'
 	for ring in avail used; do
 		address=$(qmp '{"execute":"x-query-virtio-queue-status","arguments":{"queue":0,
 			"path":"/machine/peripheral/disk0/virtio-backend"}}' |
