@@ -18,7 +18,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 
 .PHONY: all print-kdir modules test-disk modules_install install uninstall clean help check \
-	check-long check-kcsan demo coverage htmldocs deps headers
+	check-long check-kcsan bench-cost demo coverage htmldocs deps headers
 
 all: modules test-disk
 
@@ -78,6 +78,10 @@ check-long: deps
 check-kcsan: deps
 	@tools/vhost-blk-test/check.sh kcsan
 
+# Instructions per request, by vhost_blk and by others.
+bench-cost: deps
+	@tools/vhost-blk-test/bench/bench-cost.sh
+
 htmldocs:
 	sphinx-build -W -q -b html Documentation build/html
 
@@ -99,6 +103,7 @@ help:
 	@echo 'make check-long       for a release: the same tests many times over, 10 minutes of fuzzing'
 	@echo 'make check-kcsan      the tests under the data race detector'
 	@echo 'make coverage         lines of the module that the tests execute'
+	@echo 'make bench-cost       instructions per request, beside libaio, io_uring and QEMU (10 minutes)'
 	@echo 'make htmldocs         Documentation/ as HTML in build/html (python3-sphinx)'
 	@echo 'make modules_install  install the module for the kernel in KDIR'
 	@echo 'make install          the same, and the header, udev rule, load at boot (DESTDIR=, PREFIX=)'

@@ -12,6 +12,8 @@
 
 #define COMPAT_ROOM	8192
 
+const struct vt_transport *vt_transport;
+
 static void *compat_arg;	/* below 4 GiB once vt_ioctl_compat was called */
 
 int vt_ioctl_compat(void)
@@ -49,6 +51,8 @@ static long ioctl_compat(int fd, unsigned long cmd, void *arg, size_t size)
 
 int vt_ioctl(int fd, unsigned long cmd, void *arg, size_t size)
 {
+	if (vt_transport)
+		return vt_transport->ioctl(fd, cmd, arg, size);
 	if (compat_arg && size <= COMPAT_ROOM)
 		return ioctl_compat(fd, cmd, arg, size);
 	return ioctl(fd, cmd, arg) < 0 ? -errno : 0;
@@ -168,9 +172,9 @@ int vt_dev_open(struct vt_dev *dev)
 {
 	int r;
 
-	dev->fd = open(VT_DEV, O_RDWR | O_CLOEXEC);
+	dev->fd = vt_transport ? vt_transport->open() : open(VT_DEV, O_RDWR | O_CLOEXEC);
 	if (dev->fd < 0)
-		return -errno;
+		return vt_transport ? dev->fd : -errno;
 	r = vt_ioctl(dev->fd, VHOST_SET_OWNER, NULL, 0);
 	r = r ?: vt_ioctl(dev->fd, VHOST_SET_FEATURES, &dev->features, sizeof(dev->features));
 	return r ?: vt_mem_set(&dev->mem, dev->fd);

@@ -247,5 +247,5 @@ int vt_mem_set_at(const struct vt_mem *mem, int fd, uint64_t shift)
 
 int vt_mem_set(const struct vt_mem *mem, int fd)
 {
-	return vt_mem_set_at(mem, fd, 0);
+	return vt_transport ? vt_transport->set_memory(fd, mem) : vt_mem_set_at(mem, fd, 0);
 }

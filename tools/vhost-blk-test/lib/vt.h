@@ -139,6 +139,7 @@ struct vt_queue {
 	volatile struct vring_avail *avail;
 	volatile struct vring_used *used;
 	int kick, call, err;	/* eventfds */
+	uint64_t nr_kicks, nr_calls;
 	uint16_t avail_idx;	/* what the next publish writes */
 	uint16_t kicked_idx;	/* avail_idx when a kick was last considered */
 	uint16_t used_idx;	/* next used entry to look at */
@@ -203,6 +204,18 @@ struct vt_dev {
 	struct vt_mem mem;
 	struct vt_queue q[VT_NR_QUEUES];
 };
+
+/*
+ * Another back end than /dev/vhost-blk, which is set up by the same ioctls in another
+ * form; for benchmarks. NULL: /dev/vhost-blk.
+ */
+struct vt_transport {
+	int (*open)(void);
+	int (*ioctl)(int fd, unsigned long cmd, void *arg, size_t size);
+	int (*set_memory)(int fd, const struct vt_mem *mem);
+};
+
+extern const struct vt_transport *vt_transport;
 
 /* ioctl() as -errno; @size is what @arg points to, for the 32-bit entry. */
 int vt_ioctl(int fd, unsigned long cmd, void *arg, size_t size);

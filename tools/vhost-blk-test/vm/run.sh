@@ -61,6 +61,7 @@ usage() {
 	  --mem MIB        memory (4096)
 	  --timeout SEC    deadline for the whole run (600)
 	  --nested         make KVM guests possible inside
+	  --count-instructions  one emulated CPU, each of whose instructions takes 1 ns
 	  --share DIR      directory of this machine, writable inside, at the same path (repeatable)
 	  --disk FILE      raw image to attach as /dev/vdX (repeatable)
 	  --append WORDS   more for the kernel's command line (repeatable)
@@ -83,7 +84,7 @@ note() {
 }
 
 parse_args() {
-	kernel='' module=$top/drivers/vhost/vhost_blk.ko cpus=2 mem=4096 timeout=600 nested=0 log=''
+	kernel='' module=$top/drivers/vhost/vhost_blk.ko cpus=2 mem=4096 timeout=600 nested=0 counting=0 log=''
 	shares=() disks=() append="console=ttyS0 panic=-1 mitigations=off loglevel=7"
 	while (($#)); do
 		case $1 in
@@ -93,6 +94,7 @@ parse_args() {
 			;;
 		-h | --help) usage; exit 0 ;;
 		--nested) nested=1; shift; continue ;;
+		--count-instructions) counting=1; cpus=1; shift; continue ;;
 		--) shift; break ;;
 		--*) (($# >= 2)) || die "$1 needs a value, see --help" ;;
 		*) die "unexpected '$1' before --, see --help" ;;
@@ -236,8 +238,13 @@ choose_accel() {
 	accel=${VHOST_BLK_ACCEL-}
 	preload=()
 	if ((um)); then
-		((!nested && ${#disks[@]} == 0)) || die "user-mode Linux has neither --nested nor --disk"
+		((!nested && !counting && ${#disks[@]} == 0)) ||
+			die "user-mode Linux has neither --nested nor --count-instructions nor --disk"
 		return
+	fi
+	if ((counting)); then
+		((cpus == 1 && !nested)) || die "--count-instructions is for one CPU and without --nested"
+		accel=tcg
 	fi
 
 	if [[ -z $accel ]]; then
@@ -260,6 +267,7 @@ choose_accel() {
 		# know. Its other clock, the HPET, takes QEMU's big lock at each
 		# reading; on a busy machine the timer interrupt then never ends.
 		append+=" tsc=reliable"
+		((!counting)) || accel_args=(-accel 'tcg,thread=single' -icount 'shift=0,sleep=off' -cpu max)
 		if ((nested)); then preload+=(kvm_amd); fi
 		;;
 	*) die "VHOST_BLK_ACCEL is '$accel', not kvm or tcg" ;;
@@ -403,7 +411,7 @@ boot() {
 }
 
 main() {
-	local start=$SECONDS rc=0
+	local start=$SECONDS rc=0 slack=0
 
 	parse_args "$@"
 	check_tools
@@ -415,7 +423,9 @@ main() {
 	trap 'exit 143' TERM HUP
 	make_initramfs
 	choose_accel
-	write_conf "$(($(date +%s) + timeout - (SECONDS - start)))"
+	# A clock that counts instructions runs ahead of ours where the CPU waits.
+	((!counting)) || slack=1000000
+	write_conf "$(($(date +%s) + timeout - (SECONDS - start) + slack))"
 	if ((um)); then um_args; else qemu_args; fi
 	boot || rc=$?
 	# Emulation now and then dies or stands still while the kernel sets itself up.

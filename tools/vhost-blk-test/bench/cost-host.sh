@@ -1,0 +1,150 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# What a request costs on null_blk, by each way to it; to be run in a test host on
+# which a nanosecond is an instruction (run.sh --count-instructions). Prints one line
+# of JSON for each case: who serves, irqmode of null_blk (0: completes at once, 1: in
+# a soft interrupt, 2: by a timer after 10 us), size, requests in flight, and "ns", the
+# cost of a request.
+#
+# usage: cost-host.sh VRING_COST IO_URING|"" [all|quick]
+#   quick: 4 KiB, one and 32 in flight, vhost-blk
+set -euo pipefail
+
+vring_cost=$1 io_uring=$2 cases=${3-all}
+nullb=/sys/kernel/config/nullb
+work=$(mktemp -d)
+storage=
+trap 'storage_stop' EXIT
+
+# null_blk IRQMODE: a disk without memory behind it; sets disk
+null_blk() {
+	modprobe null_blk nr_devices=0
+	if [[ -d $nullb/cost ]]; then
+		echo 0 >"$nullb/cost/power"
+		rmdir "$nullb/cost"
+	fi
+	mkdir "$nullb/cost"
+	echo 1024 >"$nullb/cost/size"
+	echo "$1" >"$nullb/cost/irqmode"
+	echo 10000 >"$nullb/cost/completion_nsec"
+	echo 1 >"$nullb/cost/power"
+	irqmode=$1
+	disk=/dev/cost
+	[[ -b $disk ]] || disk=/dev/nullb$(<"$nullb/cost/index")
+	echo none >"/sys/block/${disk##*/}/queue/scheduler"
+}
+
+# row BACKEND JSON
+row() {
+	printf '{"backend":"%s","irqmode":%d,%s\n' "$1" "$irqmode" "${2#\{}"
+}
+
+# vring BACKEND DISK|SOCKET OPTION...
+vring() {
+	row "$1" "$("$vring_cost" "${@:3}" "$2")"
+}
+
+storage_stop() {
+	[[ $storage ]] || return 0
+	# Asked to end, it may wait for ever.
+	kill -KILL "$storage"
+	wait "$storage" 2>/dev/null || true
+	storage=
+}
+
+# storage_start AIO: QEMU's own back end, for the same driver
+storage_start() {
+	local i
+
+	storage_stop
+	rm -f "$work/socket"
+	qemu-storage-daemon \
+		--blockdev "driver=host_device,node-name=disk,filename=$disk,cache.direct=on,aio=$1" \
+		--object iothread,id=thread --export "type=vhost-user-blk,id=export,node-name=disk,\
+addr.type=unix,addr.path=$work/socket,writable=on,iothread=thread,num-queues=4" &
+	storage=$!
+	for ((i = 0; i < 600; i++)); do
+		[[ ! -S $work/socket ]] || return 0
+		kill -0 "$storage" || return 1
+		sleep 0.1
+	done
+	return 1
+}
+
+# Milliseconds that fio ran for; its clock begins when all is set up.
+fio_ms() {
+	fio --name=cost --filename="$disk" --direct=1 --rw=randrw --norandommap --bs="$1" --iodepth="$2" \
+		--ioengine=libaio --number_ios="$3" --output-format=json |
+		jq '.jobs[0] | [.read.runtime, .write.runtime] | max'
+}
+
+# libaio BYTES DEPTH
+libaio() {
+	local least=10000 most=110000
+
+	if (($1 > 65536)); then least=1000 most=5000; fi
+	row libaio "$(printf '{"bytes":%d,"depth":%d,"queues":1,"indirect":false,"ns":%s}' "$1" "$2" \
+		"$(bc <<<"scale=1; ($(fio_ms "$1" "$2" "$most") - $(fio_ms "$1" "$2" "$least")) * 1000000 / ($most - $least)")")"
+}
+
+# io_uring NAME BYTES DEPTH FIXED: by what it completes in its third second
+io_uring() {
+	local iops
+
+	[[ $io_uring ]] || return 0
+	iops=$("$io_uring" -d "$3" -s "$3" -c "$3" -b "$2" -p 0 -B "$4" -F "$4" -R 1 -X 0 -r 3 "$disk" |
+		sed -nE 's/^Maximum IOPS=([0-9.]+)(K|M)?.*/\1 \2/p' |
+		awk '{ print $1 * ($2 == "M" ? 1000000 : $2 == "K" ? 1000 : 1) }')
+	row "$1" "$(printf '{"bytes":%d,"depth":%d,"queues":1,"indirect":false,"ns":%s}' "$2" "$3" \
+		"$(bc <<<"scale=1; 1000000000 / $iops")")"
+}
+
+# Both ways to drive a vring, with the same options; requests enough for 0.1 s.
+by_vring() {
+	local backend=$1 target=$2 bytes depth
+
+	for depth in 1 8 32 128; do
+		vring "$backend" "$target" --depth "$depth"
+	done
+	[[ $irqmode == 0 ]] || return 0
+	for bytes in 512 8192 65536; do
+		vring "$backend" "$target" --bytes "$bytes"
+	done
+	vring "$backend" "$target" --bytes 1048576 --requests 2000
+	vring "$backend" "$target" --indirect
+	vring "$backend" "$target" --queues 4
+}
+
+all_cases() {
+	local mode depth bytes aio
+
+	for mode in 0 1 2; do
+		null_blk "$mode"
+		for depth in 1 8 32 128; do
+			libaio 4096 "$depth"
+			io_uring io_uring 4096 "$depth" 0
+			io_uring io_uring-fixed 4096 "$depth" 1
+		done
+		by_vring vhost-blk "$disk"
+		for aio in native io_uring; do
+			storage_start "$aio"
+			by_vring "vhost-user-$aio" "$work/socket"
+		done
+		storage_stop
+		[[ $mode == 0 ]] || continue
+		for bytes in 512 8192 65536 1048576; do
+			libaio "$bytes" 32
+			io_uring io_uring "$bytes" 32 0
+			io_uring io_uring-fixed "$bytes" 32 1
+		done
+	done
+}
+
+quick_cases() {
+	null_blk 0
+	vring vhost-blk "$disk" --depth 1
+	vring vhost-blk "$disk" --depth 32
+}
+
+"${cases}_cases"
