@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * vt_disk: disks in memory with properties that no other disk of a test host
- * has. All I/O is done in the context of whoever submits it.
+ * has. All I/O is done in the context of whoever submits it, but for vtdlate's.
  *
  *   /dev/vtdsecure      erases securely, little at once: the erased bytes hold
  *                       VTD_ERASED; discarded ones hold zeroes
  *   /dev/vtdonesegment  has blocks of 4096 bytes and takes one segment at a time
+ *   /dev/vtdlate        ends its bios on the last CPU, and can be slow where no disk is
  *
- * The parameters erase_bios and erased_sectors count what was erased. The tests
+ * The parameters erase_bios and erased_sectors count what was erased; those of
+ * vtdlate are told about below. The tests
  * (lib/testdisk.c and its users) know the numbers below.
  */
 #include <linux/blkdev.h>
+#include <linux/delay.h>
 #include <linux/highmem.h>
+#include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/spinlock.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 
 #define VTD_BYTES		SZ_4M
 #define VTD_ERASED		0xe5
@@ -29,6 +34,7 @@ struct vtd {
 	unsigned short max_segments;
 	bool has_erase;
 	bool does_split;
+	bool ends_late;
 	struct gendisk *disk;
 	u8 *data;
 };
@@ -36,6 +42,7 @@ struct vtd {
 static struct vtd vtd_disks[] = {
 	{ .name = "vtdsecure", .lbs_bytes = 512, .max_segments = 128, .has_erase = true },
 	{ .name = "vtdonesegment", .lbs_bytes = 4096, .max_segments = 1, .does_split = true },
+	{ .name = "vtdlate", .lbs_bytes = 512, .max_segments = 128, .ends_late = true },
 };
 
 static DEFINE_SPINLOCK(vtd_count_lock);
@@ -96,6 +103,103 @@ static blk_status_t vtd_execute(struct vtd *vtd, struct bio *bio)
 	}
 }
 
+static void vtd_end(struct bio *bio)
+{
+	bio->bi_status = vtd_execute(bio->bi_bdev->bd_disk->private_data, bio);
+	bio_endio(bio);
+}
+
+/* ---- vtdlate ---- */
+
+/*
+ * What the parameter late_stage says: end bios at once; keep them; end them, and be
+ * slow when the end of one makes vhost core queue work. late_held is 1 meanwhile: for
+ * 5 seconds at most, and for one more after the stage was changed.
+ */
+enum { VTD_END, VTD_KEEP, VTD_HOLD };
+
+static int vtd_late_stage;
+static int vtd_late_held;
+static int vtd_late_can_hold;
+module_param_named(late_stage, vtd_late_stage, int, 0644);
+MODULE_PARM_DESC(late_stage, "0 end bios, 1 keep them, 2 end them and be slow in vhost core");
+module_param_named(late_held, vtd_late_held, int, 0444);
+MODULE_PARM_DESC(late_held, "1: the end of a bio is in vhost core");
+module_param_named(late_can_hold, vtd_late_can_hold, int, 0444);
+MODULE_PARM_DESC(late_can_hold, "1: this kernel can stop there");
+
+static DEFINE_SPINLOCK(vtd_late_lock);
+static struct bio_list vtd_late_bios = BIO_EMPTY_LIST;
+static struct task_struct *vtd_late_task;
+
+static struct bio *vtd_late_pop(void)
+{
+	struct bio *bio;
+
+	spin_lock(&vtd_late_lock);
+	bio = bio_list_pop(&vtd_late_bios);
+	spin_unlock(&vtd_late_lock);
+	return bio;
+}
+
+static void vtd_late_end(struct work_struct *work)
+{
+	struct bio *bio;
+
+	while (READ_ONCE(vtd_late_stage) == VTD_KEEP)
+		msleep(20);
+	WRITE_ONCE(vtd_late_task, current);
+	while ((bio = vtd_late_pop()))
+		vtd_end(bio);
+	WRITE_ONCE(vtd_late_task, NULL);
+}
+
+static DECLARE_WORK(vtd_late_work, vtd_late_end);
+
+static void vtd_late_submit(struct bio *bio)
+{
+	spin_lock(&vtd_late_lock);
+	bio_list_add(&vtd_late_bios, bio);
+	spin_unlock(&vtd_late_lock);
+	schedule_work_on(cpumask_last(cpu_online_mask), &vtd_late_work);
+}
+
+static int vtd_late_hit(struct kprobe *probe, struct pt_regs *regs)
+{
+	unsigned int ms;
+
+	if (READ_ONCE(vtd_late_task) != current || READ_ONCE(vtd_late_stage) != VTD_HOLD)
+		return 0;
+	WRITE_ONCE(vtd_late_held, 1);
+	for (ms = 0; ms < 5000 && READ_ONCE(vtd_late_stage) == VTD_HOLD; ms++)
+		mdelay(1);
+	mdelay(1000);
+	WRITE_ONCE(vtd_late_held, 0);
+	return 0;
+}
+
+static struct kprobe vtd_late_probe = { .pre_handler = vtd_late_hit };
+
+/* Where a completion queues work: the name depends on the kernel. */
+static void vtd_late_init(void)
+{
+	vtd_late_probe.symbol_name = "vhost_vq_work_queue";
+	vtd_late_can_hold = !register_kprobe(&vtd_late_probe);
+	if (vtd_late_can_hold)
+		return;
+	vtd_late_probe.symbol_name = "vhost_work_queue";
+	vtd_late_can_hold = !register_kprobe(&vtd_late_probe);
+}
+
+static void vtd_late_exit(void)
+{
+	if (vtd_late_can_hold)
+		unregister_kprobe(&vtd_late_probe);
+	flush_work(&vtd_late_work);
+}
+
+/* ---- all of them ---- */
+
 static void vtd_submit_bio(struct bio *bio)
 {
 	struct vtd *vtd = bio->bi_bdev->bd_disk->private_data;
@@ -104,8 +208,10 @@ static void vtd_submit_bio(struct bio *bio)
 		bio = bio_split_to_limits(bio);
 	if (!bio)	/* has ended with an error */
 		return;
-	bio->bi_status = vtd_execute(vtd, bio);
-	bio_endio(bio);
+	if (vtd->ends_late)
+		vtd_late_submit(bio);
+	else
+		vtd_end(bio);
 }
 
 static const struct block_device_operations vtd_ops = {
@@ -194,6 +300,7 @@ static int __init vtd_init(void)
 		if (ret)
 			goto remove_disks;
 	}
+	vtd_late_init();
 	return 0;
 
 remove_disks:
@@ -206,6 +313,7 @@ static void __exit vtd_exit(void)
 {
 	unsigned int i;
 
+	vtd_late_exit();
 	for (i = 0; i < ARRAY_SIZE(vtd_disks); i++)
 		vtd_remove(&vtd_disks[i]);
 }

@@ -594,7 +594,7 @@ void vt_errdisk_destroy(struct vt_errdisk *disk);
 #define VT_ERASE_SECTORS_MAX	100U	/* most that it erases at once */
 #define VT_ERASE_GRANULARITY	16U	/* sectors */
 
-/* vtdsecure or vtdonesegment, 4 MiB each; loads $VHOST_BLK_TEST_DISK if need be. */
+/* vtdsecure, vtdonesegment or vtdlate, 4 MiB each; loads $VHOST_BLK_TEST_DISK if need be. */
 int vt_test_disk_open(struct vt_bdev *bdev, const char *name);
 /* -EWOULDBLOCK: somebody uses a disk of it. */
 int vt_test_disk_unload(void);
