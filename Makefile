@@ -18,7 +18,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 
 .PHONY: all print-kdir modules test-disk modules_install install uninstall clean help check \
-	check-long check-kcsan bench-cost demo coverage htmldocs deps headers
+	check-long check-kcsan check-qemu bench-cost demo coverage htmldocs deps headers
 
 all: modules test-disk
 
@@ -78,6 +78,10 @@ check-long: deps
 check-kcsan: deps
 	@tools/vhost-blk-test/check.sh kcsan
 
+# Guests on other builds and releases of QEMU.
+check-qemu: deps
+	@tools/vhost-blk-test/check.sh qemu
+
 # Instructions per request, by vhost_blk and by others.
 bench-cost: deps
 	@tools/vhost-blk-test/bench/bench-cost.sh
@@ -103,6 +107,7 @@ help:
 	@echo 'make check-long       for a release: the same tests many times over, 10 minutes of fuzzing'
 	@echo 'make check-kcsan      the tests under the data race detector'
 	@echo 'make coverage         lines of the module that the tests execute'
+	@echo 'make check-qemu       guests on QEMU 7.2 and 10.0, stock and built from source'
 	@echo 'make bench-cost       instructions per request, beside libaio, io_uring and QEMU (10 minutes)'
 	@echo 'make htmldocs         Documentation/ as HTML in build/html (python3-sphinx)'
 	@echo 'make modules_install  install the module for the kernel in KDIR'

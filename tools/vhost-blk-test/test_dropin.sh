@@ -205,6 +205,7 @@ test_monitor() {
 		check "$DEVICE$name has the properties of $model$name and its own" same_properties "$name"
 	done
 	check "its help has every line of $model's" same_help
+	if properties_of "$DEVICE" | grep -q iothread-vq-mapping; then has_mapping=yes; fi
 	test_no_module
 	check "every property can be set to its default" accepts_all
 	test_bad_input
@@ -292,6 +293,28 @@ same_to_qemu() {
 	[[ -s $work/pair0 ]] && diff "$work/pair0" "$work/pair1"
 }
 
+# Since QEMU 9.0 each virtqueue may have an iothread of its own.
+spread_over_iothreads() {
+	args+=(-object iothread,id=one -object iothread,id=two -blockdev "$(blockdev spread "$spread")"
+		-device '{"driver":"'"$DEVICE"'","id":"spread","drive":"spread","serial":"spread","num-queues":2,
+			"iothread-vq-mapping":[{"iothread":"one"},{"iothread":"two"}]}')
+}
+
+spread_throttle() {
+	qmp '{"execute":"block_set_io_throttle","arguments":{"id":"/machine/peripheral/spread/virtio-backend",
+		"bps":0,"bps_rd":0,"bps_wr":0,"iops":'"$1"',"iops_rd":0,"iops_wr":0}}'
+}
+
+# QEMU's engine in between, with both threads, and the kernel's before and after.
+spread_is_served() {
+	local name
+
+	name=$(guest_do 30 "await_disk spread 20")
+	guest_do 90 "load $name" && spread_throttle 100000 && until_true 20 engine_is qemu spread &&
+		guest_do 60 "await_requests $name 256 50" && spread_throttle 0 &&
+		until_true 20 engine_is vhost spread && guest_do 60 "await_requests $name 256 50 && load_stop $name"
+}
+
 # test_pairs MACHINE
 test_pairs() {
 	local i
@@ -303,6 +326,7 @@ test_pairs() {
 	args+=(-object iothread,id=thread -blockdev "$(blockdev own "$own")" -blockdev "$(blockdev lone "$lone")"
 		-device "$DEVICE,id=own,drive=own,serial=own,num-queues=2"
 		-device "$DEVICE,id=lone,drive=lone,serial=lone,iothread=thread${no_vhost:+,$no_vhost}")
+	[[ $1 != pc || ! $has_mapping ]] || spread_over_iothreads
 	machine=$1 shell_start "$1" -name "$1,debug-threads=on" "${args[@]}"
 	check "$1: QEMU starts" qmp_connect && check "$1: guest boots" await '^guest: shell' 120 || return
 	guest_do 20 ". /guest/describe.sh"
@@ -350,6 +374,7 @@ more_on_pc() {
 	check "its iothread serves it" thread_serves "$lone"
 	check "the other one is the kernel's" until_true 20 engine_is vhost own
 	check "the iothread does not serve that" thread_rests "$own"
+	[[ ! $has_mapping ]] || check "iothread-vq-mapping" spread_is_served
 	[[ $DEVICE == vhost-blk-pci ]] || return 0
 	check "stop and cont change the engine" changes_are_counted
 }
@@ -476,6 +501,8 @@ disks() {
 	own=$null_blk
 	null_blk_create nullb3 64 || return
 	lone=$null_blk
+	null_blk_create nullb5 64 || return
+	spread=$null_blk
 	null_blk_create nullb4 64 discard=1 || return
 	mkdir "$dir"
 	mke2fs -q -F -t ext4 -b 4096 -E nodiscard,lazy_itable_init=1 "$null_blk" &&
@@ -484,7 +511,7 @@ disks() {
 
 nested_init
 echo "TAP version 13"
-no_vhost=''
+no_vhost='' has_mapping=''
 [[ $DEVICE != vhost-blk-pci ]] || no_vhost=vhost=off
 names=()
 disks || bail_out "no disks"

@@ -5,6 +5,7 @@
 # that writes and verifies, and goes from one to the other and back.
 #
 #   test_migration.sh [ROUND-TRIPS]      (2)
+#   CPUS=N   of the guest, and so many virtqueues in use (2; 1 on an emulated host)
 #
 # Start with: tools/vhost-blk-test/vm/run.sh --nested -- $0. DEVICE=virtio-blk-pci
 # runs the same without the module.
@@ -16,6 +17,10 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/vm/nested.sh"
 
 round_trips=${1-2}	# of which two are in what runs in any case
+# An emulated host's guest with two CPUs has been seen to stand still after a migration,
+# one CPU in an endless loop and nothing in its ring.
+cpus=${CPUS-2}
+[[ ${CPUS-} || ${VHOST_BLK_ACCEL-} != tcg ]] || cpus=1
 device=$DEVICE
 hop_nr=0
 socket=$work/socket
@@ -256,7 +261,7 @@ test_file() {
 }
 
 boot() {
-	guest_cpus=2 device_options=num-queues=4,queue-size=64
+	guest_cpus=$cpus device_options=num-queues=4,queue-size=64
 	check "QEMU starts" guest first "$device" || return
 	check "guest boots and verifies" await '^guest: verified left ' 240 || return
 	check "the disk's engine is the right one" until_true 10 engine_is vhost
