@@ -150,26 +150,6 @@ TEST_F(overtaken, is_waited_for)
 	EXPECT_EQ(0, vt_detach(&self->dev));
 }
 
-/* ---- at the end ---- */
-
-FIXTURE(unload) {
-	struct vt_bdev disk;
-};
-
-FIXTURE_SETUP(unload)
-{
-	ASSERT_EQ(0, vt_test_disk_open(&self->disk, "vtdlate"));
-}
-
-FIXTURE_TEARDOWN(unload)
-{
-}
-
-/* None of the above has left a reference to a disk. */
-TEST_F(unload, disks)
-{
-	vt_bdev_destroy(&self->disk);
-	EXPECT_EQ(0, vt_test_disk_unload());
-}
+#include "vt_test_unload.h"
 
 VT_TEST_MAIN

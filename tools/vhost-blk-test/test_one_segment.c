@@ -239,26 +239,6 @@ TEST_F(one_segment, at_once)
 		EXPECT_EQ(-1, vt_check(p + i * (64 * 1024 + 512) + 512, 64 * 1024, 3, i * 128));
 }
 
-/* ---- at the end ---- */
-
-FIXTURE(unload) {
-	struct vt_bdev disk;
-};
-
-FIXTURE_SETUP(unload)
-{
-	ASSERT_EQ(0, vt_test_disk_open(&self->disk, "vtdonesegment"));
-}
-
-FIXTURE_TEARDOWN(unload)
-{
-}
-
-/* None of the above has left a reference to a disk. */
-TEST_F(unload, disks)
-{
-	vt_bdev_destroy(&self->disk);
-	EXPECT_EQ(0, vt_test_disk_unload());
-}
+#include "vt_test_unload.h"
 
 VT_TEST_MAIN

@@ -337,26 +337,6 @@ TEST_F(erase, stats)
 	EXPECT_EQ(a.other.ops, b.other.ops);
 }
 
-/* ---- at the end ---- */
-
-FIXTURE(unload) {
-	struct vt_bdev disk;
-};
-
-FIXTURE_SETUP(unload)
-{
-	ASSERT_EQ(0, vt_test_disk_open(&self->disk, "vtdsecure"));
-}
-
-FIXTURE_TEARDOWN(unload)
-{
-}
-
-/* None of the above has left a reference to a disk. */
-TEST_F(unload, disks)
-{
-	vt_bdev_destroy(&self->disk);
-	EXPECT_EQ(0, vt_test_disk_unload());
-}
+#include "vt_test_unload.h"
 
 VT_TEST_MAIN
