@@ -199,8 +199,8 @@ guests() {
 	nested powercut 540 -- "$here/test_powercut.sh"
 }
 
-# What is done to disks of virtio-blk-pci, done to one of vhost-blk-pci. Not what loads a
-# guest's state (savevm, migration): see guests_long.
+# What is done to disks of virtio-blk-pci, done to one of vhost-blk-pci; half in each
+# lane. Not what loads a guest's state (savevm, migration): see guests_long.
 block_jobs() {
 	nested jobs 900 -- "$here/test_jobs.sh" 20 mirror_cancel mirror_pivot backup bitmap commit \
 		throttle reopen graph turns
@@ -232,9 +232,9 @@ run_all() {
 }
 
 # A thousand hand-overs and back, 50 disks plugged and unplugged, 10 round trips. On an
-# emulated host a guest whose state was loaded has been seen to stand still (its own CPU
-# in an endless loop) and to be reset, both once in about 50 times; so these are not part
-# of what has to be green each time, until it is known why.
+# emulated host a guest has been seen to stand still after one of about 60 migrations (its
+# own CPU in an endless loop) and to be reset after one of two loadvm; so these are not
+# part of what has to be green each time, until it is known why.
 guests_long() {
 	nested jobs-all 900 -- "$here/test_jobs.sh"
 	nested jobs-long 1800 -- "$here/test_jobs.sh" 1000 turns
