@@ -13,7 +13,7 @@ export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 top=$(cd "$here/../../.." && pwd -P)
 out=$top/build/bench
-packages=(bc fio gnuplot-nox jq qemu-system-common)
+packages=(bc bsdextrautils fio gnuplot-nox jq qemu-system-common)
 
 if [[ ${1-} == --packages ]]; then
 	{ printf '%s\n' "${packages[@]}"; "$here/build-io_uring.sh" --packages; } | sort -u
@@ -61,7 +61,7 @@ plot() {
 			join("\n")] | join("\n\n\n")' \
 		"$out/cost.json" >"$out/cost.dat"
 	gnuplot <<-END
-		set terminal svg size 900,540 background "white"
+		set terminal svg noenhanced size 900,540 background "white"
 		set output "$out/cost.svg"
 		set title "Instructions a 4 KiB request costs the host (null_blk, one CPU)"
 		set xlabel "requests in flight"

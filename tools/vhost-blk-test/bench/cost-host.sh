@@ -7,31 +7,24 @@
 # a soft interrupt, 2: by a timer after 10 us), size, requests in flight, and "ns", the
 # cost of a request.
 #
-# usage: cost-host.sh VRING_COST IO_URING|"" [all|quick]
-#   quick: 4 KiB, one and 32 in flight, vhost-blk
+# usage: cost-host.sh VRING_COST IO_URING|""
+#
+# shellcheck disable=SC1091,SC2154 # nested.sh: null_blk
 set -euo pipefail
 
-vring_cost=$1 io_uring=$2 cases=${3-all}
-nullb=/sys/kernel/config/nullb
-work=$(mktemp -d)
+# shellcheck source=tools/vhost-blk-test/vm/nested.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../vm/nested.sh"
+
+vring_cost=$1 io_uring=$2
 storage=
 trap 'storage_stop' EXIT
 
-# null_blk IRQMODE: a disk without memory behind it; sets disk
-null_blk() {
-	modprobe null_blk nr_devices=0
-	if [[ -d $nullb/cost ]]; then
-		echo 0 >"$nullb/cost/power"
-		rmdir "$nullb/cost"
-	fi
-	mkdir "$nullb/cost"
-	echo 1024 >"$nullb/cost/size"
-	echo "$1" >"$nullb/cost/irqmode"
-	echo 10000 >"$nullb/cost/completion_nsec"
-	echo 1 >"$nullb/cost/power"
+# disk_create IRQMODE: without memory behind it; sets disk
+disk_create() {
+	[[ ! -d /sys/kernel/config/nullb/cost ]] || null_blk_remove cost
 	irqmode=$1
-	disk=/dev/cost
-	[[ -b $disk ]] || disk=/dev/nullb$(<"$nullb/cost/index")
+	null_blk_create cost 1024 memory_backed=0 irqmode="$irqmode" completion_nsec=10000
+	disk=$null_blk
 	echo none >"/sys/block/${disk##*/}/queue/scheduler"
 }
 
@@ -55,8 +48,6 @@ storage_stop() {
 
 # storage_start AIO: QEMU's own back end, for the same driver
 storage_start() {
-	local i
-
 	storage_stop
 	rm -f "$work/socket"
 	qemu-storage-daemon \
@@ -64,18 +55,14 @@ storage_start() {
 		--object iothread,id=thread --export "type=vhost-user-blk,id=export,node-name=disk,\
 addr.type=unix,addr.path=$work/socket,writable=on,iothread=thread,num-queues=4" &
 	storage=$!
-	for ((i = 0; i < 600; i++)); do
-		[[ ! -S $work/socket ]] || return 0
-		kill -0 "$storage" || return 1
-		sleep 0.1
-	done
-	return 1
+	until_true 60 test -S "$work/socket"
 }
 
-# Milliseconds that fio ran for; its clock begins when all is set up.
+# fio_ms BYTES DEPTH REQUESTS: milliseconds that it ran for; its clock begins when all
+# is set up. number_ios= would end when it has gone over the disk once.
 fio_ms() {
 	fio --name=cost --filename="$disk" --direct=1 --rw=randrw --norandommap --bs="$1" --iodepth="$2" \
-		--ioengine=libaio --number_ios="$3" --output-format=json |
+		--ioengine=libaio --io_size=$(($1 * $3)) --output-format=json |
 		jq '.jobs[0] | [.read.runtime, .write.runtime] | max'
 }
 
@@ -120,7 +107,7 @@ all_cases() {
 	local mode depth bytes aio
 
 	for mode in 0 1 2; do
-		null_blk "$mode"
+		disk_create "$mode"
 		for depth in 1 8 32 128; do
 			libaio 4096 "$depth"
 			io_uring io_uring 4096 "$depth" 0
@@ -141,10 +128,4 @@ all_cases() {
 	done
 }
 
-quick_cases() {
-	null_blk 0
-	vring vhost-blk "$disk" --depth 1
-	vring vhost-blk "$disk" --depth 32
-}
-
-"${cases}_cases"
+all_cases

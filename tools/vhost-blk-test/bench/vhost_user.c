@@ -120,7 +120,7 @@ static int vhost_user_open(void)
 
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", socket_path);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
-		return -errno;
+		return -1;
 	return fd;
 }
 

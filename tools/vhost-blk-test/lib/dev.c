@@ -174,7 +174,7 @@ int vt_dev_open(struct vt_dev *dev)
 
 	dev->fd = vt_transport ? vt_transport->open() : open(VT_DEV, O_RDWR | O_CLOEXEC);
 	if (dev->fd < 0)
-		return vt_transport ? dev->fd : -errno;
+		return -errno;
 	r = vt_ioctl(dev->fd, VHOST_SET_OWNER, NULL, 0);
 	r = r ?: vt_ioctl(dev->fd, VHOST_SET_FEATURES, &dev->features, sizeof(dev->features));
 	return r ?: vt_mem_set(&dev->mem, dev->fd);

@@ -119,7 +119,6 @@ void vt_kick(struct vt_queue *q)
 	uint64_t one = 1;
 
 	q->kicked_idx = q->avail_idx;
-	q->nr_kicks++;
 	if (write(q->kick, &one, sizeof(one)) != sizeof(one))
 		return;		/* only a full counter can refuse: a kick is pending */
 }
@@ -206,7 +205,6 @@ int vt_wait(struct vt_queue *q, struct vt_used *u)
 {
 	int64_t end = vt_now_ms() + vt_timeout_ms(), left;
 	int r = vt_used_get(q, u);
-	uint64_t calls;
 
 	while (!r) {
 		call_enable(q);
@@ -214,9 +212,7 @@ int vt_wait(struct vt_queue *q, struct vt_used *u)
 		if (r)
 			break;
 		left = end - vt_now_ms();
-		calls = left > 0 ? vt_event_count(q->call, left) : 0;
-		q->nr_calls += calls;
-		if (!calls) {
+		if (left <= 0 || !vt_event_count(q->call, left)) {
 			r = vt_used_get(q, u);
 			return r < 0 ? r : r ? -ECOMM : -ETIMEDOUT;
 		}

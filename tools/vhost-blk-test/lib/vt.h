@@ -139,7 +139,6 @@ struct vt_queue {
 	volatile struct vring_avail *avail;
 	volatile struct vring_used *used;
 	int kick, call, err;	/* eventfds */
-	uint64_t nr_kicks, nr_calls;
 	uint16_t avail_idx;	/* what the next publish writes */
 	uint16_t kicked_idx;	/* avail_idx when a kick was last considered */
 	uint16_t used_idx;	/* next used entry to look at */
@@ -210,7 +209,7 @@ struct vt_dev {
  * form; for benchmarks. NULL: /dev/vhost-blk.
  */
 struct vt_transport {
-	int (*open)(void);
+	int (*open)(void);	/* as open(): -1 and errno */
 	int (*ioctl)(int fd, unsigned long cmd, void *arg, size_t size);
 	int (*set_memory)(int fd, const struct vt_mem *mem);
 };
