@@ -218,6 +218,7 @@ struct VHostBlk {
     VHostBlkState state;
     int disk_fd;             /* what the kernel serves, while it owns the vqs */
     bool disk_unmaps;        /* the kernel can discard on it */
+    uint32_t kernel_vqs;     /* bit by index: virtqueues it was told of */
     bool settling;           /* vhost_blk_settle() is on the stack */
     bool refused;            /* the kernel did not take it; no use to poll */
     bool migrating;          /* QEMU's engine logs what it writes to memory */
@@ -710,6 +711,11 @@ static void vhost_blk_forget_rings(VHostBlk *v)
     }
 }
 
+static bool vhost_blk_kernel_owns(VHostBlk *v)
+{
+    return v->state == VHOST_BLK_VHOST || v->state == VHOST_BLK_PAUSED;
+}
+
 /* Take the rings back.  Their indices are QEMU's again after this. */
 static void vhost_blk_leave_kernel(VHostBlk *v)
 {
@@ -804,8 +810,15 @@ static bool vhost_blk_may_start(VHostBlk *v)
 static int vhost_blk_start_kernel(VHostBlk *v, BlockDriverState *host,
                                   Error **errp)
 {
+    unsigned i;
     int ret;
 
+    v->kernel_vqs = 0;
+    for (i = 0; i < v->dev.nvqs; i++) {
+        if (virtio_queue_get_desc_addr(VIRTIO_DEVICE(v), i)) {
+            v->kernel_vqs |= 1U << i;
+        }
+    }
     v->dev.acked_features = vhost_blk_acked_features(v);
     ret = vhost_dev_start(&v->dev, VIRTIO_DEVICE(v), false);
     if (ret < 0) {
@@ -1010,7 +1023,7 @@ static void vhost_blk_stop_ioeventfd(VirtIODevice *vdev)
     qemu_bh_cancel(v->bh);
     timer_del(v->poll);
     ctx = vhost_blk_lock(VIRTIO_BLK(v));
-    if (v->state == VHOST_BLK_VHOST || v->state == VHOST_BLK_PAUSED) {
+    if (vhost_blk_kernel_owns(v)) {
         vhost_blk_leave_kernel(v);
     }
     v->state = VHOST_BLK_OFF;
@@ -1052,7 +1065,7 @@ static void vhost_blk_queues_change(VHostBlk *v)
 {
     AioContext *ctx = vhost_blk_lock(VIRTIO_BLK(v));
 
-    if (v->state == VHOST_BLK_VHOST || v->state == VHOST_BLK_PAUSED) {
+    if (vhost_blk_kernel_owns(v)) {
         vhost_blk_hand_back(v);
         qemu_bh_schedule(v->bh);
     }
@@ -1070,11 +1083,27 @@ static void vhost_blk_queue_reset(VirtIODevice *vdev, uint32_t index)
     }
 }
 
+/*
+ * One enabled while the kernel serves the others has its addresses already, but
+ * the kernel has never had it: nothing must be taken back for it, neither an
+ * index nor mapped memory.
+ */
 static void vhost_blk_queue_enable(VirtIODevice *vdev, uint32_t index)
 {
     VHostBlk *v = VHOST_BLK(vdev);
+    hwaddr desc = virtio_queue_get_desc_addr(vdev, index);
+    hwaddr avail = virtio_queue_get_avail_addr(vdev, index);
+    hwaddr used = virtio_queue_get_used_addr(vdev, index);
+    bool is_new = vhost_blk_kernel_owns(v) && index < v->dev.nvqs &&
+                  !(v->kernel_vqs & 1U << index);
 
+    if (is_new) {
+        virtio_queue_set_rings(vdev, index, 0, 0, 0);
+    }
     vhost_blk_queues_change(v);
+    if (is_new) {
+        virtio_queue_set_rings(vdev, index, desc, avail, used);
+    }
     if (VHOST_BLK_GET_CLASS(v)->parent_queue_enable) {
         VHOST_BLK_GET_CLASS(v)->parent_queue_enable(vdev, index);
     }

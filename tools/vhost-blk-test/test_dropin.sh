@@ -4,7 +4,8 @@
 # TAP test: vhost-blk-pci is virtio-blk-pci to whoever looks at it. Properties and
 # errors of both are compared, then in guests what they see of two disks on the same
 # node, of both kinds; then what QEMU's monitor tells.
-# Start with: tools/vhost-blk-test/vm/run.sh --nested -- $0
+# Start with: tools/vhost-blk-test/vm/run.sh --nested -- $0 [SECTION...]
+#   SECTION  a part of the test: monitor, "pairs pc" or "pairs q35"; default: all
 #
 # check() calls the functions below; nested.sh sets what is not set here.
 # shellcheck disable=SC2317,SC2154,SC2054,SC2034,SC1091
@@ -305,6 +306,13 @@ spread_over_iothreads() {
 			"iothread-vq-mapping":[{"iothread":"one"},{"iothread":"two"}]}')
 }
 
+# Linux' driver does not reset queues; a program of ours does.
+with_queue_reset() {
+	program_disk queue_reset
+	args+=(-blockdev "$(blockdev reset "$spread")" "${program[@]}"
+		-device "$DEVICE,id=reset,drive=reset,serial=reset,num-queues=2")
+}
+
 spread_throttle() {
 	qmp '{"execute":"block_set_io_throttle","arguments":{"id":"/machine/peripheral/spread/virtio-backend",
 		"bps":0,"bps_rd":0,"bps_wr":0,"iops":'"$1"',"iops_rd":0,"iops_wr":0}}'
@@ -332,6 +340,7 @@ test_pairs() {
 		-device "$DEVICE,id=own,drive=own,serial=own,num-queues=2"
 		-device "$DEVICE,id=lone,drive=lone,serial=lone,iothread=thread${no_vhost:+,$no_vhost}")
 	[[ $1 != pc || ! $has_mapping ]] || spread_over_iothreads
+	[[ $1 != q35 ]] || with_queue_reset
 	machine=$1 shell_start "$1" -name "$1,debug-threads=on" "${args[@]}"
 	check "$1: QEMU starts" qmp_connect && check "$1: guest boots" await '^guest: shell' 120 || return
 	guest_do 20 ". /guest/describe.sh"
@@ -482,6 +491,41 @@ vhost_status() {
 		grep '^{"return"' | jq -e '.return | .["vhost-started"] and .["vhost-dev"] != null'
 }
 
+# A driver that resets single queues, each time handed back and taken over again.
+reset_io() {
+	until_true 20 engine_is vhost reset && guest_do 60 "queue_reset io 0 && queue_reset io 1"
+}
+
+# The other queue goes on, and is the kernel's.
+one_queue_is_reset() {
+	guest_do 30 "queue_reset reset 0" && until_true 20 engine_is vhost reset &&
+		guest_do 60 "queue_reset io 1"
+}
+
+# All goes on with that number of changes of the engine, two for a reset or an enabled queue.
+changes_grow_by() {
+	local before
+
+	before=$(property reset engine-changes)
+	"${@:2}" || return
+	[[ $DEVICE == vhost-blk-pci ]] || return 0
+	echo "engine-changes: $before before, $(property reset engine-changes) after, at least $1 expected"
+	(($(property reset engine-changes) - before >= $1))
+}
+
+test_queue_reset() {
+	check "queue reset: a driver in user space starts" guest_do 60 \
+		". /guest/queue_reset.sh && queue_reset_start reset" || return
+	check "queue reset: the kernel serves both queues" reset_io
+	check "queue reset: queue 0 is gone, queue 1 goes on" changes_grow_by 2 one_queue_is_reset
+	check "queue reset: queue 0 is enabled elsewhere" guest_do 30 "queue_reset enable 0"
+	check "queue reset: the kernel serves both queues" reset_io
+	check "queue reset: 50 times under load, nothing is written to a queue that is gone" changes_grow_by 50 \
+		guest_do 110 "queue_reset turns 50"
+	check "queue reset: the kernel serves both queues" reset_io
+	check "queue reset: the driver ends" guest_do 30 "queue_reset end"
+}
+
 more_on_q35() {
 	check "the kernel serves the disk" until_true 20 engine_is vhost own
 	check "query-blockstats has what the guest did" counters_are_true
@@ -492,6 +536,7 @@ more_on_q35() {
 	check "x-query-virtio-queue-status" queue_status
 	[[ $DEVICE != vhost-blk-pci ]] || check "x-query-virtio-status of vhost" vhost_status
 	check "the kernel serves the disk after all that" until_true 20 engine_is vhost own
+	test_queue_reset
 }
 
 disks() {
@@ -520,8 +565,12 @@ no_vhost='' has_mapping=''
 [[ $DEVICE != vhost-blk-pci ]] || no_vhost=vhost=off
 names=()
 disks || bail_out "no disks"
-for section in test_monitor "test_pairs pc" "test_pairs q35"; do
-	$section
+program_build queue_reset || bail_out "queue_reset.c does not compile"
+sections=("$@")
+((${#sections[@]})) || sections=(monitor "pairs pc" "pairs q35")
+for section in "${sections[@]}"; do
+	# shellcheck disable=SC2086 # with its argument
+	test_$section
 	qemu_kill
 done
 umount "$work/image.d"

@@ -496,7 +496,7 @@ sections=("${@:2}")
 	reopen graph turns)
 nested_init
 echo "TAP version 13"
-scribe_build || bail_out "scribe.c does not compile"
+program_build scribe || bail_out "scribe.c does not compile"
 disks_empty || bail_out "no null_blk"
 [[ ${sections[0]} == fallback ]] || run_sections "${sections[@]}"
 qemu_kill

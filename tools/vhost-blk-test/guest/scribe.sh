@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash disable=SC2154 # disk_by_serial: rc.sh
 #
-# For the shell of a guest: scribe.c, which the host gives as the disk "program".
+# For guest/shell.sh: scribe.c.
 
 # scribe_start SERIAL: on that disk, whose contents are zeroes
 scribe_start() {
-	dd if="/dev/$(disk_by_serial program)" of=/tmp/scribe bs=64k status=none &&
-		chmod +x /tmp/scribe || return
+	program_get scribe || return
 	coproc SCRIBE { exec /tmp/scribe "/dev/$(disk_by_serial "$1")" 60; }
 }
 

@@ -15,6 +15,11 @@ await_disk() {
 	done
 }
 
+# program_get NAME: from the disk "program", to /tmp
+program_get() {
+	dd if="/dev/$(disk_by_serial program)" of="/tmp/$1" bs=64k status=none && chmod +x "/tmp/$1"
+}
+
 # await_gone DISK SECONDS
 await_gone() {
 	local end=$((SECONDS + $2))

@@ -137,16 +137,10 @@ job_ends() {
 
 # ---- the guest's writer ----
 
-scribe_build() {
-	"${CC-gcc}" -O2 -Wall -Wextra -Werror -D_GNU_SOURCE -static -s -o "$work/scribe" \
-		"$nested_vm/../guest/scribe.c" && truncate -s %4096 "$work/scribe"
-}
-
 # jobs_guest NAME QEMU-ARGUMENT...: a guest with the writer on the disk "test"
 jobs_guest() {
-	shell_start "$@" \
-		-drive "if=none,id=program,file=$work/scribe,format=raw,readonly=on,file.locking=off" \
-		-device virtio-blk-pci,drive=program,serial=program
+	program_disk scribe
+	shell_start "$@" "${program[@]}"
 	check "$1: QEMU starts" qmp_connect && check "$1: guest boots" await '^guest: shell' 120 &&
 		check "$1: guest starts to write" scribe_start
 }

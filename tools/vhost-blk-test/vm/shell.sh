@@ -40,6 +40,19 @@ guest_do() {
 	return 1
 }
 
+# program_build NAME: guest/NAME.c, for a guest
+program_build() {
+	"${CC-gcc}" -O2 -Wall -Wextra -Werror -D_GNU_SOURCE -static -s -o "$work/$1" \
+		"$nested_vm/../guest/$1.c" && truncate -s %4096 "$work/$1"
+}
+
+# program_disk NAME: sets program to what QEMU needs to show it as the disk "program"
+program_disk() {
+	# shellcheck disable=SC2034,SC2054 # for shell_start; QEMU separates options by commas
+	program=(-drive "if=none,id=program,file=$work/$1,format=raw,readonly=on,file.locking=off"
+		-device virtio-blk-pci,drive=program,serial=program)
+}
+
 # guest_end: the guest switches itself off, QEMU ends
 guest_end() {
 	echo "0 end" >&"$shell_in"
