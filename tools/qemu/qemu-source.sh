@@ -222,7 +222,9 @@ select_release()
 	mkdir -p "$dir"
 	exec {lock}>"$dir/lock"
 	flock "$lock"
-	if release_versions "$release" "$dir" >"$dir/versions.new"; then
+	if [[ $(find "$dir/versions" -mmin -720 2>/dev/null) ]]; then
+		: # asked today
+	elif release_versions "$release" "$dir" >"$dir/versions.new"; then
 		mv "$dir/versions.new" "$dir/versions"
 	elif [[ ! -s $dir/versions ]]; then
 		# Else offline: what is there is still good.

@@ -253,9 +253,11 @@ static void put(struct queue *queue, unsigned int i, uint32_t type, uint64_t sec
 	slot->hdr.ioprio = 0;
 	slot->hdr.sector = sector;
 	slot->status = 0xff;
-	desc[0] = (struct vring_desc){ phys(&slot->hdr), sizeof(slot->hdr), VRING_DESC_F_NEXT, i * 3 + 1 };
-	desc[1] = (struct vring_desc){ phys(slot->data), BLOCK, VRING_DESC_F_NEXT, i * 3 + 2 };
+	desc[0] = (struct vring_desc){ phys(&slot->hdr), sizeof(slot->hdr), 0, i * 3 + 1 };
+	desc[1] = (struct vring_desc){ phys(slot->data), BLOCK, 0, i * 3 + 2 };
 	desc[2] = (struct vring_desc){ phys(&slot->status), 1, VRING_DESC_F_WRITE, 0 };
+	desc[0].flags = VRING_DESC_F_NEXT;
+	desc[1].flags = VRING_DESC_F_NEXT;
 	if (type == VIRTIO_BLK_T_IN)
 		desc[1].flags |= VRING_DESC_F_WRITE;
 	queue->vring.avail->ring[queue->avail++ % queue->vring.num] = i * 3;
@@ -301,9 +303,12 @@ static void verify(unsigned int q)
 	for (unsigned int i = 0; i < DEPTH; i++) {
 		uint32_t *data = (uint32_t *)slot_of(&queues[q], i)->data;
 
-		for (unsigned int n = 0; n < BLOCK / 4; n++)
-			if (data[n] != word(q, i, version))
-				die("queue %u: read %#x, wrote %#x", q, data[n], word(q, i, version));
+		for (unsigned int n = 0; n < BLOCK / 4; n++) {
+			uint32_t wrote = word(q, i, version);
+
+			if (data[n] != wrote)
+				die("queue %u: read %#x, wrote %#x", q, data[n], wrote);
+		}
 	}
 }
 

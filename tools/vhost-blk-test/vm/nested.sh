@@ -19,7 +19,6 @@ qemu=
 qemu_prefix=()
 qemu_options=()
 declare -A parked=()
-holder=
 tap_nr=0
 tap_failed=0
 examined=0
@@ -92,23 +91,6 @@ until_true() {
 	done
 }
 
-# Keep one KVM machine in existence. The first one to come and the last one to go
-# make the kernel patch its scheduler, and QEMU 7.2's TCG can leave a CPU that runs it
-# at that time in an endless loop: it goes on to execute a breakpoint that is gone.
-# At the start the scheduler has little to do.
-kvm_hold() {
-	local ready=$work/kvm.ready
-
-	mkfifo "$ready"
-	# 0xAE01 is KVM_CREATE_VM.
-	perl -e 'open(my $kvm, "+<", "/dev/kvm") or die "/dev/kvm: $!\n";
-		ioctl($kvm, 0xAE01, 0) or die "KVM_CREATE_VM: $!\n";
-		open(my $ready, ">", $ARGV[0]); print $ready "held\n"; close($ready);
-		sleep 3600 while getppid() > 1' "$ready" &
-	holder=$!
-	[[ $(timeout 10 cat "$ready") == held ]] || bail_out "/dev/kvm gives no machine"
-}
-
 nested_init() {
 	[[ ${VHOST_BLK_VM-} && ${VHOST_BLK_GUEST-} ]] ||
 		bail_out "start this with tools/vhost-blk-test/vm/run.sh --nested -- $0"
@@ -118,7 +100,6 @@ nested_init() {
 		[[ -c /dev/vhost-blk ]] || bail_out "no /dev/vhost-blk: is the module loaded?"
 	fi
 	trap nested_exit EXIT
-	kvm_hold
 }
 
 nested_exit() {
@@ -126,7 +107,6 @@ nested_exit() {
 
 	for name in "${!parked[@]}"; do qemu_kill; qemu_unpark "$name"; done
 	[[ -z $qemu ]] || kill -KILL "$qemu" 2>/dev/null
-	[[ -z $holder ]] || kill "$holder" 2>/dev/null
 	rm -rf "$work"
 }
 
