@@ -479,11 +479,13 @@ listed() {
 
 # Of a queue that the kernel serves. (QEMU 7.2 gives 0 as the index of any such queue.)
 queue_status() {
-	local told
+	local told models
 
+	models=$(virtio pair1-0 x-query-virtio-queue-status 0 | tail -n 1)
 	told=$(virtio own x-query-virtio-queue-status 0 | tail -n 1)
-	echo "$told"
-	jq -e '.return | .inuse == 0 and .["vring-num"] == 256 and has("last-avail-idx")' <<<"$told"
+	echo "$models $told"
+	jq -e --argjson model "$models" '.return | .inuse == 0 and has("last-avail-idx") and
+		.["vring-num"] > 0 and .["vring-num"] == $model.return["vring-num"]' <<<"$told"
 }
 
 vhost_status() {

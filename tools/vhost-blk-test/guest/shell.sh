@@ -2,8 +2,9 @@
 # shellcheck shell=bash disable=SC2154 # say, disk_by_serial: rc.sh
 #
 # Guest script: run what the host sends over the second serial line (guest_do of
-# vm/shell.sh), a number and a command on each line, until "0 end". What they print
-# goes back there, and then "guest-status", the number and the status.
+# vm/shell.sh), a number, the command's length and the command on each line, until
+# "0 3 end". What they print goes back there, and then "guest-status", the number and the
+# status; or "guest-again" if the line has not arrived as it was sent.
 
 # await_disk SERIAL SECONDS: print its name once it is there
 await_disk() {
@@ -113,7 +114,10 @@ errors() {
 exec {line}<>/dev/ttyS1
 stty raw -echo <&"$line"
 say "shell"
-while read -r -u "$line" number command; do
+while IFS= read -r -u "$line" sent; do
+	read -r number length _ <<<"$sent"
+	command=${sent#"$number $length "}
+	[[ $length == "${#command}" ]] || { echo "guest-again" >&"$line"; continue; }
 	[[ $command != end ]] || break
 	eval "$command" </dev/null >&"$line" 2>&1
 	echo "guest-status $number $?" >&"$line"
