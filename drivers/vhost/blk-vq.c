@@ -389,6 +389,8 @@ static void vhost_blk_fetch(struct vhost_blk_vq *bvq)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
 	struct vhost_log *log = vhost_has_feature(vq, VHOST_F_LOG_ALL) ? vq->log : NULL;
+	const bool usual = !log && !vq->iotlb;
+	struct vhost_blk_hints hints = {};
 	unsigned int nr_out, nr_in, nr_log = 0;
 	int head, nr = 0;
 	u64 bytes = 0;
@@ -399,8 +401,10 @@ static void vhost_blk_fetch(struct vhost_blk_vq *bvq)
 			bvq->stalled = true;
 			break;
 		}
-		head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov),
-					 &nr_out, &nr_in, log, &nr_log);
+		head = usual ? vhost_blk_desc_get(vq, &hints, &nr_out, &nr_in) : -EAGAIN;
+		if (unlikely(head < 0))
+			head = vhost_get_vq_desc(vq, vq->iov, ARRAY_SIZE(vq->iov),
+						 &nr_out, &nr_in, log, &nr_log);
 		/*
 		 * Broken: vhost core signalled the error eventfd. Wait for a kick.
 		 * Or not translated: vhost core asked the VMM, whose answer kicks.

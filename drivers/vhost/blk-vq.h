@@ -17,6 +17,14 @@
 #define VHOST_BLK_PASS_BYTES	SZ_8M
 
 /**
+ * struct vhost_blk_hints - regions of the memory table that were used last
+ * @map: the latest first, or NULL
+ */
+struct vhost_blk_hints {
+	const struct vhost_iotlb_map *map[2];
+};
+
+/**
  * struct vhost_blk_vq - one vring of a device
  * @vq:        vhost core's part; first
  * @queue:     what requests have to know of it
@@ -77,6 +85,10 @@ void vhost_blk_vq_halt(struct vhost_blk_vq *bvq);
 bool vhost_blk_vq_is_drained(struct vhost_blk_vq *bvq);
 void vhost_blk_vq_put_back(struct vhost_blk_vq *bvq);
 void vhost_blk_vq_free(struct vhost_blk_vq *bvq);
+
+/* blk-desc.c */
+int vhost_blk_desc_get(struct vhost_virtqueue *vq, struct vhost_blk_hints *hints,
+		       unsigned int *nr_out, unsigned int *nr_in);
 
 /* blk-iotlb.c */
 int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid, struct vhost_iotlb_msg *msg);

@@ -4,6 +4,7 @@
  *
  *   blk.c          control: chardev, ioctls, attach and drain
  *   blk-vq.c       vrings: kick and completion loops, dirty log, counters
+ *   blk-desc.c     vrings: the short way to fetch a usual descriptor chain
  *   blk-iotlb.c    vrings: addresses that a virtual IOMMU translates
  *   blk-req.c      guest side: from a descriptor chain to a checked request, status byte
  *   blk-disk.c     host side: what all kinds of disks have in common
@@ -335,6 +336,35 @@ static inline bool vhost_blk_queue_is_write_through(const struct vhost_blk_queue
 {
 	return queue->write_through ||
 	       !vhost_blk_queue_has_feature(queue, VIRTIO_BLK_F_FLUSH);
+}
+
+/**
+ * vhost_blk_copy_16 - copy 16 bytes from the owner's memory, each of them once
+ * @to:   where to
+ * @from: user address; must be aligned to 8 bytes for this to work
+ *
+ * What copy_from_user() does, inline, for what is needed at each request.
+ *
+ * Context: the owner's mm; may fault.
+ *
+ * Return: false if nothing was copied.
+ */
+static inline bool vhost_blk_copy_16(void *to, const void __user *from)
+{
+	const u64 __user *word = from;
+	u64 *out = to;
+
+	if (!IS_ALIGNED((unsigned long)from, sizeof(*word)) ||
+	    !user_access_begin(word, 2 * sizeof(*word)))
+		return false;
+	unsafe_get_user(out[0], word, fault);
+	unsafe_get_user(out[1], word + 1, fault);
+	user_access_end();
+	return true;
+
+fault:
+	user_access_end();
+	return false;
 }
 
 /* blk-vq.c */
