@@ -147,6 +147,17 @@ static int vhost_blk_iov_pop(struct iovec *iov, unsigned int nr, void *to, size_
 	return left ? -EINVAL : 0;
 }
 
+static int vhost_blk_hdr_pop(struct iovec *iov, unsigned int nr, struct virtio_blk_outhdr *hdr)
+{
+	BUILD_BUG_ON(sizeof(*hdr) != 16);
+	if (likely(nr && iov->iov_len >= sizeof(*hdr) && vhost_blk_copy_16(hdr, iov->iov_base))) {
+		iov->iov_base += sizeof(*hdr);
+		iov->iov_len -= sizeof(*hdr);
+		return 0;
+	}
+	return vhost_blk_iov_pop(iov, nr, hdr, sizeof(*hdr));
+}
+
 /* Whole logical blocks inside the medium; no sum here can wrap. */
 static bool vhost_blk_sectors_ok(const struct vhost_blk_limits *limits, u64 sector,
 				 u64 nr_sectors)
@@ -282,13 +293,13 @@ u8 vhost_blk_req_parse(struct vhost_blk_req *req, struct iovec *iov,
 		       unsigned int nr_out, unsigned int nr_in)
 {
 	bool le = req->queue->little_endian;
-	struct virtio_blk_outhdr hdr;
+	struct virtio_blk_outhdr hdr __aligned(8);
 	u64 in_bytes, out_bytes;
 	u32 type;
 	u8 status;
 
 	req->status_addr = vhost_blk_iov_pop_status(iov + nr_out, nr_in);
-	if (!req->status_addr || vhost_blk_iov_pop(iov, nr_out, &hdr, sizeof(hdr)))
+	if (!req->status_addr || vhost_blk_hdr_pop(iov, nr_out, &hdr))
 		return VIRTIO_BLK_S_IOERR;
 
 	type = __virtio32_to_cpu(le, hdr.type) & ~VHOST_BLK_T_BARRIER;
