@@ -24,6 +24,9 @@
 /* What all requests of one device together may hold. */
 #define VHOST_BLK_MAX_LARGE_BIOS	256
 
+/* How many tags of the device a worker takes at once, if it has many. */
+#define VHOST_BLK_TAG_BATCH		8U
+
 static struct bio_set vhost_blk_bio_set;
 
 static bool vhost_blk_reads_medium(const struct vhost_blk_bdev_req *br)
@@ -73,6 +76,19 @@ void vhost_blk_bio_submit(struct vhost_blk_bdev_req *br, struct bio *bio)
 	bio->bi_end_io = vhost_blk_bio_end_io;
 	atomic_inc(&br->pending);
 	submit_bio(bio);
+}
+
+/*
+ * Let the block layer take tags for the requests that follow as well: those it
+ * holds for the worker while that may sleep in a page fault, so these are few. It
+ * forgets the number when it has taken them.
+ */
+static void vhost_blk_tags_expect(struct vhost_blk_bdev_req *br)
+{
+	struct request_queue *q = bdev_get_queue(vhost_blk_req_bdev(&br->req)->bdev);
+
+	if (queue_is_mq(q) && q->nr_requests >= 8 * VHOST_BLK_TAG_BATCH)
+		current->plug->nr_ios = min(br->req.queue->nr_ready, VHOST_BLK_TAG_BATCH);
 }
 
 /* ---- payload cursor ---- */
@@ -406,6 +422,7 @@ void vhost_blk_bdev_execute_rw(struct vhost_blk_req *req)
 	br->left = req->data_bytes;
 	br->sector = req->sector;
 	vhost_blk_cursor_advance(br, 0);	/* over empty pieces */
+	vhost_blk_tags_expect(br);
 	vhost_blk_window_submit(br);
 }
 

@@ -420,6 +420,7 @@ static void vhost_blk_fetch(struct vhost_blk_vq *bvq)
 			vhost_disable_notify(vq->dev, vq);
 			continue;
 		}
+		bvq->queue.nr_ready = (u16)(vq->avail_idx - vq->last_avail_idx) + 1;
 		bytes += vhost_blk_req_start(bvq, head, nr_out, nr_in, nr_log);
 	} while (!vhost_exceeds_weight(vq, ++nr, min_t(u64, bytes, INT_MAX)));
 }

@@ -97,6 +97,7 @@ struct vhost_blk_limits {
  * @dev_id:        number of the device, for tracing
  * @index:         number of the queue
  * @now_ns:        when the pass over the vring began
+ * @nr_ready:      requests known to be there: the one that is started, and more
  * @little_endian: byte order of the request header
  * @write_through: the VMM switched the write cache off
  * @limits:        of the backend
@@ -109,6 +110,7 @@ struct vhost_blk_queue {
 	unsigned int dev_id;
 	unsigned int index;
 	u64 now_ns;
+	unsigned int nr_ready;
 	bool little_endian;
 	bool write_through;
 	struct vhost_blk_limits limits;
