@@ -384,22 +384,25 @@ static void vhost_blk_handle_orphans(struct work_struct *work)
 	kthread_unuse_mm(mm);
 }
 
-/* Fetch and start requests until the vring is empty, broken or has had its share. */
-static void vhost_blk_fetch(struct vhost_blk_vq *bvq)
+/*
+ * Fetch and start requests until the vring is empty, broken or has had its share.
+ * Return: true if it is empty.
+ */
+static bool vhost_blk_fetch(struct vhost_blk_vq *bvq, unsigned int *nr)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
 	struct vhost_log *log = vhost_has_feature(vq, VHOST_F_LOG_ALL) ? vq->log : NULL;
 	const bool usual = !log && !vq->iotlb;
 	struct vhost_blk_hints hints = {};
 	unsigned int nr_out, nr_in, nr_log = 0;
-	int head, nr = 0;
 	u64 bytes = 0;
+	int head;
 
 	do {
 		/* With nothing in flight here, others hold it all: be modest and go on. */
 		if (unlikely(bvq->inflight && vhost_blk_disk_is_full(bvq->queue.disk))) {
 			bvq->stalled = true;
-			break;
+			return false;
 		}
 		head = usual ? vhost_blk_desc_get(vq, &hints, &nr_out, &nr_in) : -EAGAIN;
 		if (unlikely(head < 0))
@@ -412,24 +415,40 @@ static void vhost_blk_fetch(struct vhost_blk_vq *bvq)
 		if (unlikely(head < 0)) {
 			bvq->untranslated = vq->iotlb && head == -EAGAIN;
 			trace_vhost_blk_error(&bvq->queue, -1, head);
-			break;
+			return false;
 		}
-		if (head == vq->num) {
-			if (likely(!vhost_enable_notify(vq->dev, vq)))
-				break;
-			vhost_disable_notify(vq->dev, vq);
-			continue;
-		}
+		if (head == vq->num)
+			return true;
 		bvq->queue.nr_ready = (u16)(vq->avail_idx - vq->last_avail_idx) + 1;
 		bytes += vhost_blk_req_start(bvq, head, nr_out, nr_in, nr_log);
-	} while (!vhost_exceeds_weight(vq, ++nr, min_t(u64, bytes, INT_MAX)));
+	} while (!vhost_exceeds_weight(vq, ++*nr, min_t(u64, bytes, INT_MAX)));
+	return false;
+}
+
+/*
+ * A vring was found empty. If something was done in this pass, look once more before
+ * asking the driver for a kick, when the driver has had the time to go on, if it
+ * shares this CPU, and the worker's other vrings their turn.
+ */
+static void vhost_blk_idle(struct vhost_blk_vq *bvq, bool active)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+
+	if (!active) {
+		if (likely(!vhost_enable_notify(vq->dev, vq)))
+			return;
+		vhost_disable_notify(vq->dev, vq);
+	}
+	vhost_poll_queue(&vq->poll);
 }
 
 static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
 	struct vhost_blk_disk *disk;
+	unsigned int nr = 0;
 	struct blk_plug plug;
+	bool empty;
 
 	mutex_lock(&vq->mutex);
 	/* Once stopped, requests in flight still need the queue as it is. */
@@ -446,12 +465,14 @@ static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
 
 	WRITE_ONCE(bvq->in_pass, true);
 	blk_start_plug(&plug);
-	vhost_blk_fetch(bvq);
+	empty = vhost_blk_fetch(bvq, &nr);
 	blk_finish_plug(&plug);
 	WRITE_ONCE(bvq->in_pass, false);
 	/* Pairs with the barrier in vhost_blk_req_done(). */
 	smp_mb();
 	vhost_blk_reap(bvq);
+	if (empty)
+		vhost_blk_idle(bvq, nr);
 unlock:
 	mutex_unlock(&vq->mutex);
 }
