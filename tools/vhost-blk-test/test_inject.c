@@ -240,7 +240,7 @@ FIXTURE_VARIANT(data) {
 
 #define KIND(name, ...) FIXTURE_VARIANT_ADD(data, name) { __VA_ARGS__ }
 
-KIND(in_4k, .type = IN, .len = 4096, .min = 3);
+KIND(in_4k, .type = IN, .len = 4096, .min = 2);
 KIND(out_4k_indirect, .type = OUT, .len = 4096, .indirect = true, .min = 3);
 KIND(out_blank, .type = OUT, .len = 8192, .blank = true, .min = 5);
 KIND(in_bounced, .type = IN, .len = 65536, .odd = 1, .min = 30);
@@ -249,8 +249,8 @@ KIND(out_bounced, .type = OUT, .len = 65536, .odd = 1, .min = 30);
 KIND(in_bounced_long, .type = IN, .len = 160 << 10, .seg_bytes = 5000, .odd = 3, .min = 80);
 KIND(in_large, .type = IN, .len = DATA_BYTES, .min = 6);
 KIND(out_large, .type = OUT, .len = DATA_BYTES, .seg_bytes = 128 << 10, .indirect = true, .min = 6);
-KIND(flush, .type = VIRTIO_BLK_T_FLUSH, .min = 3);
-KIND(get_id, .type = VIRTIO_BLK_T_GET_ID, .len = 20, .min = 3);
+KIND(flush, .type = VIRTIO_BLK_T_FLUSH, .min = 2);
+KIND(get_id, .type = VIRTIO_BLK_T_GET_ID, .len = 20, .min = 2);
 
 static int make_it_fail(const struct vt_bdev *bdev, const char *value)
 {
@@ -400,12 +400,13 @@ TEST_F(data, sweep)
 	ASSERT_EQ(0, make_it_fail(&self->disk, "1"));
 	self->nth = vt_fault_open(vt_worker_tid());
 	ASSERT_LE(0, self->nth);
+	/* Else a page table may be missing, and user-mode Linux dies without memory for it. */
+	ASSERT_EQ(OK, vt_io(self->q, IN, 64, self->data + variant->odd, DATA_BYTES));
 	while (request_with_fault(_metadata, self, variant, nth))
 		ASSERT_GT(MAX_NTH, ++nth);
 	EXPECT_LE(variant->min, nth - 1);
-	/* at least: the header, which is answered; the used ring, which is not */
+	/* The usual descriptors and the header are read without such a place. */
 	EXPECT_LE(1, self->nr_ioerr);
-	EXPECT_LE(1, self->nr_unanswered);
 	TH_LOG("%d places: %d OK, %d IOERR, %d not answered at once", nth - 1, self->nr_ok - 1,
 	       self->nr_ioerr, self->nr_unanswered);
 }
