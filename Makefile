@@ -18,7 +18,8 @@ PREFIX ?= /usr
 DESTDIR ?=
 
 .PHONY: all print-kdir modules test-disk modules_install install uninstall clean help check \
-	check-long check-kcsan check-qemu bench-cost demo coverage htmldocs deps headers
+	check-long check-kcsan check-qemu bench-cost bench-baseline demo coverage \
+	htmldocs deps headers
 
 all: modules test-disk
 
@@ -86,6 +87,10 @@ check-qemu: deps
 bench-cost: deps
 	@tools/vhost-blk-test/bench/bench-cost.sh
 
+# The costs that check holds the module to, to be committed with it.
+bench-baseline: deps
+	@tools/vhost-blk-test/bench/cost-gate.sh --record
+
 htmldocs:
 	sphinx-build -W -q -b html Documentation build/html
 
@@ -109,6 +114,7 @@ help:
 	@echo 'make coverage         lines of the module that the tests execute'
 	@echo 'make check-qemu       guests on QEMU 7.2 and 10.0, stock and built from source'
 	@echo 'make bench-cost       instructions per request, beside libaio, io_uring and QEMU (10 minutes)'
+	@echo 'make bench-baseline   record the costs that check compares with'
 	@echo 'make htmldocs         Documentation/ as HTML in build/html (python3-sphinx)'
 	@echo 'make modules_install  install the module for the kernel in KDIR'
 	@echo 'make install          the same, and the header, udev rule, load at boot (DESTDIR=, PREFIX=)'

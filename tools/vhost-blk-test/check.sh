@@ -221,6 +221,7 @@ run_all() {
 	stage test-host 600 "$here/vm/selftest.sh"
 	stage qemu-device 300 "$top/tools/qemu/test_device.sh"
 	lane_start background
+	stage cost 900 "$here/bench/cost-gate.sh"
 	debian_kernels
 	guests
 	block_jobs

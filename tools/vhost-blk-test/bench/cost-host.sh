@@ -7,7 +7,8 @@
 # a soft interrupt, 2: by a timer after 10 us), size, requests in flight, and "ns", the
 # cost of a request.
 #
-# usage: cost-host.sh VRING_COST IO_URING|""
+# usage: cost-host.sh VRING_COST IO_URING|"" [gate]
+#   gate   only what cost-gate.sh watches, after a line with the kernel's version
 #
 # shellcheck disable=SC1091,SC2154 # nested.sh: null_blk
 set -euo pipefail
@@ -128,4 +129,12 @@ all_cases() {
 	done
 }
 
-all_cases
+gate_cases() {
+	printf '{"kernel":"%s"}\n' "$(uname -r -v)"
+	disk_create 0
+	for depth in 1 32; do
+		vring vhost-blk "$disk" --depth "$depth"
+	done
+}
+
+"${3-all}_cases"
