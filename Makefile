@@ -18,7 +18,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 
 .PHONY: all print-kdir modules test-disk modules_install install uninstall clean help check \
-	check-long check-kcsan check-qemu bench-cost bench-baseline demo coverage \
+	check-long check-kcsan check-qemu bench bench-cost bench-guest bench-baseline profile demo coverage \
 	htmldocs deps headers
 
 all: modules test-disk
@@ -87,6 +87,19 @@ check-qemu: deps
 bench-cost: deps
 	@tools/vhost-blk-test/bench/bench-cost.sh
 
+# What fio gets in guests, by back end, and on the host.
+bench-guest: deps
+	@tools/vhost-blk-test/bench/bench-guest.sh
+
+# One after the other, also with -j: they measure.
+bench: deps
+	@tools/vhost-blk-test/bench/bench-cost.sh
+	@tools/vhost-blk-test/bench/bench-guest.sh
+
+# Where the instructions of a request go; OPTIONS="--depth 1" and others of vring_cost's.
+profile: deps
+	@tools/vhost-blk-test/bench/profile.sh $(OPTIONS)
+
 # The costs that check holds the module to, to be committed with it.
 bench-baseline: deps
 	@tools/vhost-blk-test/bench/cost-gate.sh --record
@@ -114,6 +127,9 @@ help:
 	@echo 'make coverage         lines of the module that the tests execute'
 	@echo 'make check-qemu       guests on QEMU 7.2 and 10.0, stock and built from source'
 	@echo 'make bench-cost       instructions per request, beside libaio, io_uring and QEMU (10 minutes)'
+	@echo 'make bench-guest      fio in guests, by back end, and on the host (20 minutes; QUICK=1: 10)'
+	@echo 'make bench            both'
+	@echo 'make profile          instructions per request by function (OPTIONS="--depth 1")'
 	@echo 'make bench-baseline   record the costs that check compares with'
 	@echo 'make htmldocs         Documentation/ as HTML in build/html (python3-sphinx)'
 	@echo 'make modules_install  install the module for the kernel in KDIR'

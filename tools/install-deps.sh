@@ -21,7 +21,8 @@ die() {
 
 for tool in vhost-blk-test/vm/run.sh vhost-blk-test/vm/debian-kernel.sh \
 	vhost-blk-test/vm/sanitizer-kernel.sh vhost-blk-test/demo.sh \
-	vhost-blk-test/bench/bench-cost.sh qemu/build-plugin.sh; do
+	vhost-blk-test/bench/bench-cost.sh vhost-blk-test/bench/bench-guest.sh \
+	qemu/build-plugin.sh; do
 	list=$("$here/$tool" --packages) || die "$tool --packages failed"
 	mapfile -t -O "${#packages[@]}" packages < <(tr ' ' '\n' <<<"$list" | sed '/^$/d')
 done

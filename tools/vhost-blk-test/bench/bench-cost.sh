@@ -76,8 +76,8 @@ plot() {
 	END
 }
 
-rm -rf "$out"
 mkdir -p "$out"
+rm -f "$out"/cost.*
 say "building"
 make -s -C "$top" modules
 make -s -C "$here/.." bench

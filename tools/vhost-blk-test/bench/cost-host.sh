@@ -7,8 +7,10 @@
 # a soft interrupt, 2: by a timer after 10 us), size, requests in flight, and "ns", the
 # cost of a request.
 #
-# usage: cost-host.sh VRING_COST IO_URING|"" [gate]
-#   gate   only what cost-gate.sh watches, after a line with the kernel's version
+# usage: cost-host.sh VRING_COST IO_URING|"" [gate | profile DIRECTORY IRQMODE OPTION...]
+#   gate      only what cost-gate.sh watches, after a line with the kernel's version
+#   profile   only what profile.sh asks for, with these options of vring_cost; the
+#             kernel's symbols go to DIRECTORY
 #
 # shellcheck disable=SC1091,SC2154 # nested.sh: null_blk
 set -euo pipefail
@@ -137,4 +139,10 @@ gate_cases() {
 	done
 }
 
-"${3-all}_cases"
+profile_cases() {
+	disk_create "$2"
+	vring vhost-blk "$disk" "${@:3}"
+	cat /proc/kallsyms >"$1/symbols"
+}
+
+"${3-all}_cases" "${@:4}"

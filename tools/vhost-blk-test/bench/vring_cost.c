@@ -95,6 +95,14 @@ static double number_of(const char *path, const char *name)
 	return n;
 }
 
+/* Tells the emulator that counting begins or ends: see tools/qemu/profile.c. */
+static void mark(void)
+{
+#ifdef __x86_64__
+	asm volatile("nopl 0x6b6c6276(%rax,%rax,1)");
+#endif
+}
+
 static void count(const struct driver *d, double counter[NR_COUNTERS])
 {
 	struct timespec ts;
@@ -104,6 +112,7 @@ static void count(const struct driver *d, double counter[NR_COUNTERS])
 	counter[SWITCHES] = number_of("/proc/stat", "ctxt");
 	counter[PINS] = number_of("/proc/vmstat", "nr_foll_pin_acquired");
 	clock_gettime(CLOCK_MONOTONIC, &ts);
+	mark();
 	counter[NS] = ts.tv_sec * 1e9 + ts.tv_nsec;
 }
 

@@ -13,10 +13,15 @@ exec </dev/null >/dev/console 2>&1
 export PATH=/bin
 /bin/busybox --install -s /bin
 
-while read -r module; do
-	# crc32c may be in already, as another's dependency.
-	insmod "$module" 2>/dev/null
-done </modules.order
+load() {
+	while read -r module; do
+		# It may be in already, as another's dependency.
+		insmod "$module" 2>/dev/null
+	done <"$1"
+}
+
+load /modules.order
+! grep -qw guest.scsi /proc/cmdline || load /modules.scsi
 
 root=tools
 mode=ro

@@ -3,7 +3,8 @@
 #
 # Build what a test guest boots from, once for each content, and print the
 # directory that holds it:
-#   initrd     busybox and the modules for virtio-blk and ext4
+#   initrd     busybox and the modules for virtio-blk and ext4; those for virtio-scsi,
+#              which a guest with guest.scsi on its command line loads
 #   tools.img  an ext4 image with bash, fio, e2fsprogs, their libraries and the
 #              scripts next to this file; the guest's read-only root
 # Two parts, since fio's libraries are 80 MB of which a run touches little: on
@@ -16,6 +17,7 @@ packages=(bash busybox-static coreutils cpio dmsetup e2fsprogs fio jq kmod util-
 programs=(bash blockdev cat cmp dd e2fsck fio grep head mke2fs mkdir mount od poweroff printf
 	sha256sum sleep sync timeout tr umount blkdiscard)
 modules=(virtio_pci virtio_blk ext4)
+scsi_modules=(virtio_scsi sd_mod)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 
@@ -55,22 +57,38 @@ collect_paths() {
 	} | sort -u)
 }
 
+# module_paths NAME...: with what they depend on, in the order of loading
+module_paths() {
+	local name
+
+	for name; do
+		modprobe -d "$kernel" -S "$release" --show-depends "$name" | awk '$1 == "insmod" { print $2 }' ||
+			die "no module $name in $kernel"
+	done | awk '!seen[$0]++'
+}
+
+# module_list DIRECTORY: copy the modules of stdin, print their places in the initramfs
+module_list() {
+	local path
+
+	while read -r path; do
+		cp "$path" "$1/"
+		echo "/${path##*/}"
+	done
+}
+
 build_initrd() {
-	local dir=$work/initrd.d name path
+	local dir=$work/initrd.d
 
 	mkdir -p "$dir/bin"
 	cp "$busybox" "$dir/bin/busybox"
 	install -m 755 "$here/init.sh" "$dir/init"
-	for name in "${modules[@]}"; do
-		modprobe -d "$kernel" -S "$release" --show-depends "$name" | awk '$1 == "insmod" { print $2 }' ||
-			die "no module $name in $kernel"
-	done | awk '!seen[$0]++' >"$work/paths"
-	# ext4 finds its checksum by name when it mounts, so nothing depends on it.
-	find "$kernel/lib/modules/$release/kernel" -name 'crc32c_generic.ko*' >>"$work/paths"
-	while read -r path; do
-		cp "$path" "$dir/"
-		echo "/${path##*/}"
-	done <"$work/paths" >"$dir/modules.order"
+	{
+		module_paths "${modules[@]}"
+		# ext4 finds its checksum by name when it mounts, so nothing depends on it.
+		find "$kernel/lib/modules/$release/kernel" -name 'crc32c_generic.ko*'
+	} | module_list "$dir" >"$dir/modules.order"
+	module_paths "${scsi_modules[@]}" | module_list "$dir" >"$dir/modules.scsi"
 	(cd "$dir" && find . -print0 | cpio -0 -o -H newc -R 0:0 --quiet) >"$work/out/initrd"
 }
 

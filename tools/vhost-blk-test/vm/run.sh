@@ -62,6 +62,7 @@ usage() {
 	  --timeout SEC    deadline for the whole run (600)
 	  --nested         make KVM guests possible inside
 	  --count-instructions  one emulated CPU, each of whose instructions takes 1 ns
+	  --plugin FILE    a plugin for QEMU's emulation, FILE,NAME=VALUE,... (repeatable)
 	  --share DIR      directory of this machine, writable inside, at the same path (repeatable)
 	  --disk FILE      raw image to attach as /dev/vdX (repeatable)
 	  --append WORDS   more for the kernel's command line (repeatable)
@@ -85,7 +86,7 @@ note() {
 
 parse_args() {
 	kernel='' module=$top/drivers/vhost/vhost_blk.ko cpus=2 mem=4096 timeout=600 nested=0 counting=0 log=''
-	shares=() disks=() append="console=ttyS0 panic=-1 mitigations=off loglevel=7"
+	shares=() disks=() plugins=() append="console=ttyS0 panic=-1 mitigations=off loglevel=7"
 	while (($#)); do
 		case $1 in
 		--packages)
@@ -107,6 +108,7 @@ parse_args() {
 		--timeout) timeout=$2 ;;
 		--share) shares+=("$(realpath -e "$2")") || die "--share $2: no such directory" ;;
 		--disk) disks+=("$(realpath -e "$2")") || die "--disk $2: no such file" ;;
+		--plugin) plugins+=(-plugin "$2") ;;
 		--append) append+=" $2" ;;
 		--log) log=$(realpath -m "$2") ;;
 		*) die "unknown option $1, see --help" ;;
@@ -237,7 +239,8 @@ probe_kvm() {
 # TCG before QEMU 8.1 translates code without a lock on its page: while one CPU patches
 # the kernel's text, another can keep a breakpoint that is not there any more. Guests
 # inside now and then stand still, one CPU in an endless loop. Debian trixie's does
-# neither, and is half as fast again.
+# neither, and is half as fast again. A single CPU races with nobody: instructions are
+# counted by the installed one, so that figures do not change with another's updates.
 choose_emulator() {
 	local version newer
 
@@ -255,8 +258,8 @@ choose_accel() {
 	emulator=qemu-system-x86_64
 	preload=()
 	if ((um)); then
-		((!nested && !counting && ${#disks[@]} == 0)) ||
-			die "user-mode Linux has neither --nested nor --count-instructions nor --disk"
+		((!nested && !counting && ${#disks[@]} == 0 && ${#plugins[@]} == 0)) ||
+			die "user-mode Linux has neither --nested nor --count-instructions nor --disk nor --plugin"
 		return
 	fi
 	if ((counting)); then
@@ -278,7 +281,7 @@ choose_accel() {
 		fi
 		;;
 	tcg)
-		choose_emulator
+		((counting)) || choose_emulator
 		# Of TCG's CPUs only this one has working virtualization extensions.
 		accel_args=(-accel 'tcg,thread=multi' -cpu 'EPYC,+svm,+npt')
 		# All CPUs read one time stamp counter here, which the kernel cannot
@@ -325,7 +328,7 @@ qemu_args() {
 
 	# shellcheck disable=SC2054 # QEMU separates options by commas
 	args=("$emulator" -nodefaults -no-user-config -no-reboot -display none -nic none
-		-M q35 "${accel_args[@]}"
+		-M q35 "${accel_args[@]}" "${plugins[@]}"
 		-smp "$cpus" -m "$mem" -kernel "$image" -initrd "$ctl/initrd" -append "$append"
 		-chardev "file,id=log,path=${log//,/,,},append=on" -serial chardev:log
 		-device isa-debug-exit,iobase=0xf4

@@ -8,15 +8,17 @@
 
 # Without udev dmsetup has to make the nodes itself.
 export DM_DISABLE_UDEV=1
+guest_parameters=()
 
-# shell_start NAME QEMU-ARGUMENT...: a test guest that does what guest_do asks for
+# shell_start NAME QEMU-ARGUMENT...: a test guest that does what guest_do asks for; it
+# has the parameters in guest_parameters
 shell_start() {
 	local base=$work/$1
 
 	rm -f "$base.shell.in" "$base.shell.out"
 	mkfifo "$base.shell.in" "$base.shell.out"
 	exec {shell_in}<>"$base.shell.in" {shell_out}<>"$base.shell.out"
-	guest_boot shell
+	guest_boot shell "${guest_parameters[@]}"
 	qemu_run "$1" "${guest_args[@]}" -chardev "pipe,id=shell,path=$base.shell" \
 		-serial chardev:shell "${@:2}"
 }
