@@ -127,7 +127,7 @@ help:
 	@echo 'make coverage         lines of the module that the tests execute'
 	@echo 'make check-qemu       guests on QEMU 7.2 and 10.0, stock and built from source'
 	@echo 'make bench-cost       instructions per request, beside libaio, io_uring and QEMU (10 minutes)'
-	@echo 'make bench-guest      fio in guests, by back end, and on the host (20 minutes; QUICK=1: 10)'
+	@echo 'make bench-guest      fio in guests, by back end, and on the host (30 minutes; QUICK=1: 10)'
 	@echo 'make bench            both'
 	@echo 'make profile          instructions per request by function (OPTIONS="--depth 1")'
 	@echo 'make bench-baseline   record the costs that check compares with'

@@ -101,12 +101,14 @@ storage_start() {
 			--blockdev "driver=host_device,node-name=disk$i,filename=${disks[i]},cache.direct=on,aio=native"
 			--export "type=vhost-user-blk,id=export$i,node-name=disk$i,addr.type=unix,addr.path=$work/user$i,writable=on,iothread=thread$i,num-queues=$1")
 	done
+	# Those of the one before, which was killed.
+	rm -f "$work"/user*
 	qemu-storage-daemon "${args[@]}" 2>"$work/storage.err" &
 	storage=$!
-	command_line "$storage"
 	for i in "${!disks[@]}"; do
 		until_true 60 test -S "$work/user$i" || { cat "$work/storage.err"; return 1; }
 	done
+	command_line "$storage"
 }
 
 storage_stop() {
@@ -117,6 +119,7 @@ storage_stop() {
 	storage=
 }
 
+# command_line PID: of a program that has answered, so that it is no more a copy of us
 command_line() {
 	{ tr '\0' ' ' <"/proc/$1/cmdline"; echo; } | tee -a "$results/commands"
 }
@@ -165,8 +168,8 @@ guest_up() {
 	done
 	machine=pc,memory-backend=memory guest_cpus=$1 guest_parameters=(scsi)
 	shell_start guest "${args[@]}"
-	command_line "$qemu"
 	qmp_connect >"$work/step" || { cat "$work/step"; fail "QEMU does not start"; }
+	command_line "$qemu"
 	await '^guest: shell' 180 || fail "the guest does not boot"
 	guest_do 60 ". /guest/bench.sh; bench_disks 30 ${addresses[*]}" >"$work/names" ||
 		{ cat "$work/names"; fail "disks are missing in the guest"; }
