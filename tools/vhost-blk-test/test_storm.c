@@ -142,7 +142,7 @@ TEST_F_TIMEOUT(storm, drained, 300)
 {
 	size_t mark = self->dev.mem.region[1].used;
 	struct vt_queue *q = &self->dev.q[0];
-	/* A copy that fails can stop the ring, or lose an answer on the way into it. */
+	/* A copy that fails may stop the ring, or lose an answer on the way into it. */
 	bool all_answered = !atoi(variant->percent[COPIES]);
 	char path[96];
 	int base;
@@ -168,7 +168,8 @@ TEST_F_TIMEOUT(storm, drained, 300)
 		ASSERT_EQ(0, vt_good(q));
 	}
 	EXPECT_LT(0, self->nr_ioerr);
-	EXPECT_EQ(all_answered, !self->nr_lost);
+	if (all_answered)
+		EXPECT_EQ(0, self->nr_lost);
 	TH_LOG("%d OK, %d IOERR, %d not fetched or not answered", self->nr_ok, self->nr_ioerr,
 	       self->nr_lost);
 }
