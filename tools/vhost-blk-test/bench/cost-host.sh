@@ -17,9 +17,10 @@ set -euo pipefail
 
 # shellcheck source=tools/vhost-blk-test/vm/nested.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../vm/nested.sh"
+# shellcheck source=tools/vhost-blk-test/bench/storage.sh
+. "$(dirname "${BASH_SOURCE[0]}")/storage.sh"
 
 vring_cost=$1 io_uring=$2
-storage=
 trap 'storage_stop' EXIT
 
 # disk_create IRQMODE: without memory behind it; sets disk
@@ -39,26 +40,6 @@ row() {
 # vring BACKEND DISK|SOCKET OPTION...
 vring() {
 	row "$1" "$("$vring_cost" "${@:3}" "$2")"
-}
-
-storage_stop() {
-	[[ $storage ]] || return 0
-	# Asked to end, it may wait for ever.
-	kill -KILL "$storage"
-	wait "$storage" 2>/dev/null || true
-	storage=
-}
-
-# storage_start AIO: QEMU's own back end, for the same driver
-storage_start() {
-	storage_stop
-	rm -f "$work/socket"
-	qemu-storage-daemon \
-		--blockdev "driver=host_device,node-name=disk,filename=$disk,cache.direct=on,aio=$1" \
-		--object iothread,id=thread --export "type=vhost-user-blk,id=export,node-name=disk,\
-addr.type=unix,addr.path=$work/socket,writable=on,iothread=thread,num-queues=4" &
-	storage=$!
-	until_true 60 test -S "$work/socket"
 }
 
 # fio_ms BYTES DEPTH REQUESTS: milliseconds that it ran for; its clock begins when all
@@ -118,8 +99,8 @@ all_cases() {
 		done
 		by_vring vhost-blk "$disk"
 		for aio in native io_uring; do
-			storage_start "$aio"
-			by_vring "vhost-user-$aio" "$work/socket"
+			storage_start "$aio" 4 "$disk"
+			by_vring "vhost-user-$aio" "$work/user0"
 		done
 		storage_stop
 		[[ $mode == 0 ]] || continue

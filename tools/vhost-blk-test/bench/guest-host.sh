@@ -17,6 +17,7 @@ set -uo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/../vm/shell.sh"
 . "$top/tools/vhost-blk-test/guest/bench.sh"
+. "$top/tools/vhost-blk-test/bench/storage.sh"
 
 results=$1
 read -r -a bytes_list <<<"$BYTES"
@@ -25,7 +26,6 @@ read -r -a disks_list <<<"$DISKS"
 read -r -a vcpus_list <<<"$VCPUS"
 lio=/sys/kernel/config/target
 disk_names=()
-storage=
 declare -A slot=([virtio-blk]=10 [iothread]=11 [iothread-vq-mapping]=12 [vhost-user-blk]=13
 	[vhost-scsi]=14 [vhost-blk]=15)
 
@@ -37,7 +37,8 @@ fail() {
 # Those that this host and this QEMU have.
 find_backends() {
 	backends=(virtio-blk iothread)
-	if "$QEMU" -device virtio-blk-pci,help | grep -q iothread-vq-mapping; then
+	# Not grep -q: what it leaves unread would end QEMU by a signal.
+	if "$QEMU" -device virtio-blk-pci,help | grep iothread-vq-mapping >/dev/null; then
 		backends+=(iothread-vq-mapping)
 	else
 		echo "no iothread-vq-mapping: this QEMU's virtio-blk-pci does not have it"
@@ -92,33 +93,6 @@ target_remove() {
 	done
 }
 
-# storage_start VCPUS DISK...: vhost-user-blk by qemu-storage-daemon, an iothread a disk
-storage_start() {
-	local i args=() disks=("${@:2}")
-
-	for i in "${!disks[@]}"; do
-		args+=(--object "iothread,id=thread$i"
-			--blockdev "driver=host_device,node-name=disk$i,filename=${disks[i]},cache.direct=on,aio=native"
-			--export "type=vhost-user-blk,id=export$i,node-name=disk$i,addr.type=unix,addr.path=$work/user$i,writable=on,iothread=thread$i,num-queues=$1")
-	done
-	# Those of the one before, which was killed.
-	rm -f "$work"/user*
-	qemu-storage-daemon "${args[@]}" 2>"$work/storage.err" &
-	storage=$!
-	for i in "${!disks[@]}"; do
-		until_true 60 test -S "$work/user$i" || { cat "$work/storage.err"; return 1; }
-	done
-	command_line "$storage"
-}
-
-storage_stop() {
-	[[ $storage ]] || return 0
-	# Asked to end, it may wait for ever.
-	kill -KILL "$storage"
-	wait "$storage" 2>/dev/null
-	storage=
-}
-
 # command_line PID: of a program that has answered, so that it is no more a copy of us
 command_line() {
 	{ tr '\0' ' ' <"/proc/$1/cmdline"; echo; } | tee -a "$results/commands"
@@ -157,7 +131,8 @@ guest_up() {
 	local backend i args=() addresses=() names user=() disks
 
 	for ((i = 0; i < $2; i++)); do user+=("${disk_of[vhost-user-blk$i]}"); done
-	storage_start "$1" "${user[@]}" || fail "qemu-storage-daemon does not start"
+	storage_start native "$1" "${user[@]}" || fail "qemu-storage-daemon does not start"
+	command_line "$storage"
 	# vhost-user has to share the guest's memory, so all of them do.
 	args=(-object "memory-backend-memfd,id=memory,size=256M,share=on")
 	for backend in "${backends[@]}"; do
