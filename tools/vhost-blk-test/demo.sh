@@ -108,7 +108,7 @@ prepare_root() {
 	cd guest
 	write $here/guest/rc.sh rc.sh
 	write $here/guest/demo.sh demo.sh
-	write $here/guest/demo-jobs.sh demo-jobs.sh
+	write $here/guest/workload.sh workload.sh
 	END
 	e2fsck -fn "$out/root.img"
 }

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# The workload of the 2013 paper on vhost-blk, with numbers: random, half read, half
-# write, libaio, direct. For test guests and the host alike. To be sourced.
+# The workload with numbers, for test guests and the host alike. To be sourced.
+
+# shellcheck source=tools/vhost-blk-test/guest/workload.sh
+. "${BASH_SOURCE[0]%/*}/workload.sh"
 
 # disk_at SLOT.FUNCTION: what the PCI device there has become, virtio-blk or SCSI
 disk_at() {
@@ -34,22 +36,8 @@ bench_disks() {
 bench_jobs() {
 	local item disk
 
-	cat <<-END
-	[global]
-	ioengine=libaio
-	direct=1
-	rw=randrw
-	rwmixread=50
-	norandommap
-	randrepeat=1
-	thread
-	time_based
-	group_reporting
-	ramp_time=500ms
-	runtime=$1
-	bs=$2
-	iodepth=$3
-	END
+	workload "$1"
+	printf '%s\n' group_reporting "bs=$2" "iodepth=$3"
 	for item in "${@:4}"; do
 		printf '[%s]\nstonewall\n' "${item%%=*}"
 		item=${item#*=}

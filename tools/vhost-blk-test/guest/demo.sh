@@ -5,7 +5,7 @@
 # the disks "plain", "iothread" and "vhost", rounds= times, then data whose
 # checksums the host will look at. Results go to /results on the root disk.
 
-. /guest/demo-jobs.sh
+. /guest/workload.sh
 
 measure() {
 	demo_jobs "${param[runtime]}" plain="$(disk_by_serial plain)" iothread="$(disk_by_serial iothread)" \

@@ -9,7 +9,7 @@
 set -uo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/nested.sh"
-. "$top/tools/vhost-blk-test/guest/demo-jobs.sh"
+. "$top/tools/vhost-blk-test/guest/workload.sh"
 
 results=$1
 runtime=$2
