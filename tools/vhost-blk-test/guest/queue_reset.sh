@@ -5,24 +5,18 @@
 
 # queue_reset_start SERIAL: take the disk from Linux' driver
 queue_reset_start() {
-	local pci answer="no answer"
+	local pci
 
 	program_get queue_reset || return
 	pci=$(basename "$(readlink -f "/sys/block/$(disk_by_serial "$1")/device/..")")
 	echo "$pci" >"/sys/bus/pci/devices/$pci/driver/unbind" &&
 		echo 1 >/proc/sys/vm/nr_hugepages || return
 	coproc RESET { exec /tmp/queue_reset "$pci"; }
-	read -r -t 20 answer <&"${RESET[0]}"
-	echo "$answer"
-	[[ $answer == ok* ]]
+	program_answer 20 "${RESET[0]}"
 }
 
 # queue_reset COMMAND QUEUE-OR-COUNT
 queue_reset() {
-	local answer="no answer"
-
 	echo "$*" >&"${RESET[1]}"
-	read -r -t 100 answer <&"${RESET[0]}"
-	echo "$answer"
-	[[ $answer == ok* ]]
+	program_answer 100 "${RESET[0]}"
 }

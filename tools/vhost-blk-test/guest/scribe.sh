@@ -11,10 +11,6 @@ scribe_start() {
 
 # scribe run USEC|pause|check|end
 scribe() {
-	local answer="no answer"
-
 	echo "$*" >&"${SCRIBE[1]}"
-	read -r -t 100 answer <&"${SCRIBE[0]}"
-	echo "$answer"
-	[[ $answer == ok* ]]
+	program_answer 100 "${SCRIBE[0]}"
 }

@@ -21,6 +21,15 @@ program_get() {
 	dd if="/dev/$(disk_by_serial program)" of="/tmp/$1" bs=64k status=none && chmod +x "/tmp/$1"
 }
 
+# program_answer SECONDS FD: print the line with which a program answers; "ok" is good
+program_answer() {
+	local answer="no answer"
+
+	read -r -t "$1" answer <&"$2"
+	echo "$answer"
+	[[ $answer == ok* ]]
+}
+
 # await_gone DISK SECONDS
 await_gone() {
 	local end=$((SECONDS + $2))
