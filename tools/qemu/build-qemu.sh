@@ -108,7 +108,7 @@ main()
 	while [[ $# -gt 0 ]]; do
 		case $1 in
 		--packages)
-			printf '%s\n' "${PACKAGES[@]}" "${INSTALLED_PACKAGES[@]}"
+			printf '%s\n' "${PACKAGES[@]}" "${INSTALLED_PACKAGES[@]}" "${RELEASE_PACKAGES[@]}"
 			exit
 			;;
 		--release) release=${2:?}; shift 2 ;;
