@@ -133,6 +133,7 @@ FIXTURE(control) {
 FIXTURE_VARIANT(control) {
 	int step;
 	int min;		/* places where it fails, at least */
+	int lost;		/* those of them that cost the answer, at least */
 	bool never;		/* it reports no error all the same */
 };
 
@@ -234,13 +235,14 @@ FIXTURE_VARIANT(data) {
 	bool indirect;
 	bool blank;		/* the disk has to allocate memory for it, too */
 	int min;		/* places where it fails, at least */
+	int lost;		/* those of them that cost the answer, at least */
 };
 
 #define data_kind FIXTURE_VARIANT(data)
 
 #define KIND(name, ...) FIXTURE_VARIANT_ADD(data, name) { __VA_ARGS__ }
 
-KIND(in_4k, .type = IN, .len = 4096, .min = 2);
+KIND(in_4k, .type = IN, .len = 4096, .min = 2, .lost = 1);
 KIND(out_4k_indirect, .type = OUT, .len = 4096, .indirect = true, .min = 3);
 KIND(out_blank, .type = OUT, .len = 8192, .blank = true, .min = 5);
 KIND(in_bounced, .type = IN, .len = 65536, .odd = 1, .min = 30);
@@ -249,8 +251,8 @@ KIND(out_bounced, .type = OUT, .len = 65536, .odd = 1, .min = 30);
 KIND(in_bounced_long, .type = IN, .len = 160 << 10, .seg_bytes = 5000, .odd = 3, .min = 80);
 KIND(in_large, .type = IN, .len = DATA_BYTES, .min = 6);
 KIND(out_large, .type = OUT, .len = DATA_BYTES, .seg_bytes = 128 << 10, .indirect = true, .min = 6);
-KIND(flush, .type = VIRTIO_BLK_T_FLUSH, .min = 2);
-KIND(get_id, .type = VIRTIO_BLK_T_GET_ID, .len = 20, .min = 2);
+KIND(flush, .type = VIRTIO_BLK_T_FLUSH, .min = 2, .lost = 1);
+KIND(get_id, .type = VIRTIO_BLK_T_GET_ID, .len = 20, .min = 2, .lost = 1);
 
 static int make_it_fail(const struct vt_bdev *bdev, const char *value)
 {
@@ -407,6 +409,7 @@ TEST_F(data, sweep)
 	EXPECT_LE(variant->min, nth - 1);
 	/* The usual descriptors and the header are read without such a place. */
 	EXPECT_LE(1, self->nr_ioerr);
+	EXPECT_LE(variant->lost, self->nr_unanswered);
 	TH_LOG("%d places: %d OK, %d IOERR, %d not answered at once", nth - 1, self->nr_ok - 1,
 	       self->nr_ioerr, self->nr_unanswered);
 }
