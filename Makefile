@@ -18,8 +18,8 @@ PREFIX ?= /usr
 DESTDIR ?=
 
 .PHONY: all print-kdir modules test-disk modules_install install uninstall clean help check \
-	check-long check-kcsan check-qemu bench bench-cost bench-guest bench-baseline profile demo coverage \
-	htmldocs deps headers
+	check-long check-kcsan check-qemu bench bench-cost bench-guest bench-baseline profile \
+	demo coverage htmldocs deps headers
 
 all: modules test-disk
 

@@ -67,14 +67,12 @@ build_old() {
 
 # verdict DEPTH NEW OLD REFERENCE: one TAP line
 verdict() {
-	local new base
+	local new base word=ok
 
 	new=$(cost "$2" "$1") base=$(cost "$3" "$1")
-	tap=$((tap + 1))
+	((new * 100 <= base * (100 + percent))) || word="not ok" failed=1
 	printf '%s %d - a 4 KiB request with %d in flight costs %d instructions, %+.1f %% of %d, %s\n' \
-		"$( ((new * 100 <= base * (100 + percent))) && echo ok || echo "not ok")" "$tap" "$1" \
-		"$new" "$(bc -l <<<"($new - $base) * 100 / $base")" "$base" "$4"
-	((new * 100 <= base * (100 + percent))) || failed=1
+		"$word" $((tap += 1)) "$1" "$new" "$(bc -l <<<"($new - $base) * 100 / $base")" "$base" "$4"
 }
 
 gate() {
