@@ -392,8 +392,10 @@ static bool vhost_blk_fetch(struct vhost_blk_vq *bvq, unsigned int *nr)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
 	struct vhost_log *log = vhost_has_feature(vq, VHOST_F_LOG_ALL) ? vq->log : NULL;
-	const bool usual = !log && !vq->iotlb;
-	struct vhost_blk_hints hints = {};
+	/* An iov_base has to hold a guest address. */
+	const bool usual = IS_ENABLED(CONFIG_64BIT) && bvq->queue.little_endian && !log &&
+			   !vq->iotlb;
+	struct vhost_blk_hints hints = VHOST_BLK_HINTS_NONE;
 	unsigned int nr_out, nr_in, nr_log = 0;
 	u64 bytes = 0;
 	int head;

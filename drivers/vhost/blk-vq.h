@@ -17,12 +17,28 @@
 #define VHOST_BLK_PASS_BYTES	SZ_8M
 
 /**
+ * struct vhost_blk_region - a region of the memory table
+ * @start:  first guest address; ~0 if there is none
+ * @last:   last guest address; 0 if there is none
+ * @offset: what leads from a guest address to the owner's, modulo 2^64
+ */
+struct vhost_blk_region {
+	u64 start;
+	u64 last;
+	u64 offset;
+};
+
+/**
  * struct vhost_blk_hints - regions of the memory table that were used last
- * @map: the latest first, or NULL
+ * @region: a guest often has two that matter, below and above 4 GiB
+ * @oldest: the one to replace
  */
 struct vhost_blk_hints {
-	const struct vhost_iotlb_map *map[2];
+	struct vhost_blk_region region[2];
+	unsigned int oldest;
 };
+
+#define VHOST_BLK_HINTS_NONE	{ .region = { { .start = U64_MAX }, { .start = U64_MAX } } }
 
 /**
  * struct vhost_blk_vq - one vring of a device
