@@ -14,7 +14,6 @@
  * Payload that the device cannot address (an odd address, a length that is not
  * whole logical blocks) goes through bounce pages.
  */
-#include <linux/blk-integrity.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
@@ -23,9 +22,6 @@
 
 /* What all requests of one device together may hold. */
 #define VHOST_BLK_MAX_LARGE_BIOS	256
-
-/* How many tags of the device a worker takes at once, if it has many. */
-#define VHOST_BLK_TAG_BATCH		8U
 
 static struct bio_set vhost_blk_bio_set;
 
@@ -65,7 +61,7 @@ static void vhost_blk_bio_end_io(struct bio *bio)
 
 /**
  * vhost_blk_bio_submit - submit a bio of the window
- * @br:  the request
+ * @br:  the request, whose pending counts this bio
  * @bio: its bio
  *
  * Context: the queue's worker; may sleep for a free tag of the device.
@@ -74,21 +70,17 @@ void vhost_blk_bio_submit(struct vhost_blk_bdev_req *br, struct bio *bio)
 {
 	bio->bi_private = br;
 	bio->bi_end_io = vhost_blk_bio_end_io;
-	atomic_inc(&br->pending);
 	submit_bio(bio);
 }
 
 /*
- * Let the block layer take tags for the requests that follow as well: those it
- * holds for the worker while that may sleep in a page fault, so these are few. It
- * forgets the number when it has taken them.
+ * Let the block layer take tags for the requests that follow as well. It forgets the
+ * number when it has taken them.
  */
-static void vhost_blk_tags_expect(struct vhost_blk_bdev_req *br)
+static void vhost_blk_tags_expect(const struct vhost_blk_queue *queue)
 {
-	struct request_queue *q = bdev_get_queue(vhost_blk_req_bdev(&br->req)->bdev);
-
-	if (queue_is_mq(q) && q->nr_requests >= 8 * VHOST_BLK_TAG_BATCH)
-		current->plug->nr_ios = min(br->req.queue->nr_ready, VHOST_BLK_TAG_BATCH);
+	if (queue->limits.tag_batch)
+		current->plug->nr_ios = min(queue->nr_ready, queue->limits.tag_batch);
 }
 
 /* ---- payload cursor ---- */
@@ -156,8 +148,9 @@ static ssize_t vhost_blk_bio_map_piece(struct vhost_blk_bdev_req *br, struct bio
 	unsigned int nr_free = bio->bi_max_vecs - bio->bi_vcnt;
 	unsigned int offset = offset_in_page(addr);
 	size_t room = (size_t)nr_free * PAGE_SIZE;
-	unsigned int nr_pages, i;
-	struct page **pages;
+	struct bio_vec *bv = bio->bi_io_vec + bio->bi_vcnt;
+	struct page **pages, **page;
+	unsigned int nr_pages;
 	size_t bytes, left;
 	int pinned;
 
@@ -180,17 +173,21 @@ static ssize_t vhost_blk_bio_map_piece(struct vhost_blk_bdev_req *br, struct bio
 		return -EFAULT;
 	}
 
-	for (i = 0, left = bytes; i < nr_pages; i++) {
+	/*
+	 * One bvec a page, also where pages touch: each was pinned once and is
+	 * unpinned once. The block layer merges neighbours.
+	 */
+	for (page = pages, left = bytes; left; bv++) {
 		unsigned int len = min_t(size_t, left, PAGE_SIZE - offset);
 
-		/*
-		 * One bvec a page, also where pages touch: each was pinned once
-		 * and is unpinned once. The block layer merges neighbours.
-		 */
-		__bio_add_page(bio, pages[i], len, offset);
+		bv->bv_page = *page++;
+		bv->bv_len = len;
+		bv->bv_offset = offset;
 		left -= len;
 		offset = 0;
 	}
+	bio->bi_vcnt += nr_pages;
+	bio->bi_iter.bi_size += bytes;
 	return bytes;
 }
 
@@ -211,18 +208,27 @@ static int vhost_blk_bio_map(struct vhost_blk_bdev_req *br, struct bio *bio)
 static void vhost_blk_bio_unmap(struct vhost_blk_bdev_req *br, struct bio *bio)
 {
 	/* Overtakes in the other direction: page i ends before bvec i does. */
-	struct page **pages = (struct page **)bio->bi_io_vec;
+	struct page **pages = (struct page **)bio->bi_io_vec, *page;
+	bool dirty = vhost_blk_reads_medium(br);
 	unsigned int i;
 
+	/* Most bios have one page, which needs no search for others of its folio. */
+	if (likely(bio->bi_vcnt == 1)) {
+		page = bio->bi_io_vec->bv_page;
+		if (dirty && !PageDirty(page))
+			set_page_dirty_lock(page);
+		unpin_user_page(page);
+		return;
+	}
 	for (i = 0; i < bio->bi_vcnt; i++)
 		pages[i] = bio->bi_io_vec[i].bv_page;
-	unpin_user_pages_dirty_lock(pages, bio->bi_vcnt, vhost_blk_reads_medium(br));
+	unpin_user_pages_dirty_lock(pages, bio->bi_vcnt, dirty);
 }
 
 /* ---- bouncing ---- */
 
 /* Fill the slot's own bio with new pages, and those with what is written. */
-static int vhost_blk_bio_bounce(struct vhost_blk_bdev_req *br, struct bio *bio)
+static noinline int vhost_blk_bio_bounce(struct vhost_blk_bdev_req *br, struct bio *bio)
 {
 	struct vhost_blk_disk *disk = br->req.queue->disk;
 	size_t bytes = min_t(u64, br->left, SZ_64K), left;
@@ -248,7 +254,7 @@ static int vhost_blk_bio_bounce(struct vhost_blk_bdev_req *br, struct bio *bio)
 	return 0;
 }
 
-static void vhost_blk_bio_unbounce(struct vhost_blk_bdev_req *br, struct bio *bio)
+static noinline void vhost_blk_bio_unbounce(struct vhost_blk_bdev_req *br, struct bio *bio)
 {
 	struct vhost_blk_disk *disk = br->req.queue->disk;
 	bool copy = vhost_blk_reads_medium(br) && !br->error;
@@ -277,12 +283,13 @@ static struct bio *vhost_blk_bio_own(struct vhost_blk_bdev_req *br)
 {
 	bio_init(&br->bio, vhost_blk_req_bdev(&br->req)->bdev, br->vecs,
 		 VHOST_BLK_INLINE_VECS, vhost_blk_rw_opf(br));
+	br->bio.bi_ioprio = br->req.queue->ioprio;
 	br->own_used = true;
 	return &br->bio;
 }
 
 /* A bigger bio; NULL when memory or the budget is short: never wait for either. */
-static struct bio *vhost_blk_bio_large(struct vhost_blk_bdev_req *br)
+static noinline struct bio *vhost_blk_bio_large(struct vhost_blk_bdev_req *br)
 {
 	struct vhost_blk_bdev *bdev = vhost_blk_req_bdev(&br->req);
 	struct vhost_blk_bio *large;
@@ -310,14 +317,14 @@ static struct bio *vhost_blk_bio_next(struct vhost_blk_bdev_req *br, unsigned in
 	struct bio *bio;
 
 	/* What does not fit into the slot's own bio goes on in a large one. */
-	if (!nr && (br->bounce || br->left <= SZ_64K))
-		return vhost_blk_bio_own(br);
-	if (br->bounce || nr == VHOST_BLK_WINDOW_BIOS)
-		return NULL;
-	bio = vhost_blk_bio_large(br);
-	if (!bio && !br->own_used)
-		bio = vhost_blk_bio_own(br);
-	return bio;
+	if (nr || (!br->bounce && br->left > SZ_64K)) {
+		if (br->bounce || nr == VHOST_BLK_WINDOW_BIOS)
+			return NULL;
+		bio = vhost_blk_bio_large(br);
+		if (bio || br->own_used)
+			return bio;
+	}
+	return vhost_blk_bio_own(br);
 }
 
 static void vhost_blk_window_submit(struct vhost_blk_bdev_req *br)
@@ -339,11 +346,13 @@ static void vhost_blk_window_submit(struct vhost_blk_bdev_req *br)
 		/* The reap releases what a failed mapping leaves in the bio. */
 		if (ret || !bio->bi_vcnt)
 			break;
-		vhost_blk_bio_submit(br, bio);
-		if (br->left == before) {
-			nr++;	/* a bounced read: the reap moves the cursor */
-			break;
+		/* The last one is counted in place of the submitter. */
+		if (!br->left || br->left == before) {	/* a bounced read: the reap advances */
+			vhost_blk_bio_submit(br, bio);
+			return;
 		}
+		atomic_inc(&br->pending);
+		vhost_blk_bio_submit(br, bio);
 	}
 	if (!ret && !nr)	/* the block size grew under the request */
 		ret = -EIO;
@@ -378,26 +387,15 @@ static void vhost_blk_window_release(struct vhost_blk_bdev_req *br)
 /* Does the device take the payload where it lies? */
 static bool vhost_blk_payload_aligned(const struct vhost_blk_req *req)
 {
-	struct block_device *bdev = vhost_blk_req_bdev(req)->bdev;
-	unsigned long addr_mask = bdev_dma_alignment(bdev);
-	size_t len_mask = bdev_logical_block_size(bdev) - 1;
-	unsigned int i;
+	const struct vhost_blk_limits *limits = &req->queue->limits;
+	const struct iovec *iov;
 
-	/*
-	 * A page may end inside a block, but not everywhere: the block layer makes
-	 * protection information bvec by bvec, so such a bvec would get a tuple
-	 * more than there is room for; and it cannot split off less than a block
-	 * for a device that takes one segment at a time.
-	 */
-	if (bdev_get_integrity(bdev) || queue_max_segments(bdev_get_queue(bdev)) == 1)
-		addr_mask |= len_mask;
-	for (i = 0; i < req->nr_iov; i++) {
-		const struct iovec *iov = &req->iov[i];
-
+	for (iov = req->iov; iov < req->iov + req->nr_iov; iov++) {
 		/* What is left of a descriptor that held just the header. */
 		if (!iov->iov_len)
 			continue;
-		if (((unsigned long)iov->iov_base & addr_mask) || (iov->iov_len & len_mask))
+		if (((unsigned long)iov->iov_base & limits->addr_mask) ||
+		    (iov->iov_len & (limits->lbs_bytes - 1)))
 			return false;
 	}
 	return true;
@@ -422,7 +420,7 @@ void vhost_blk_bdev_execute_rw(struct vhost_blk_req *req)
 	br->left = req->data_bytes;
 	br->sector = req->sector;
 	vhost_blk_cursor_advance(br, 0);	/* over empty pieces */
-	vhost_blk_tags_expect(br);
+	vhost_blk_tags_expect(req->queue);
 	vhost_blk_window_submit(br);
 }
 

@@ -7,6 +7,7 @@
  * at a time, no longer than the device takes at once, so that a request over
  * a whole disk neither allocates anything nor keeps the worker.
  */
+#include <linux/blk-integrity.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -16,13 +17,19 @@
 /* What a write of zero pages is advertised to take at once: 32 MiB. */
 #define VHOST_BLK_ZEROES_SECTORS	(SZ_32M >> SECTOR_SHIFT)
 
+/*
+ * How many tags of the device a worker takes at once, if it has many: it holds them
+ * while it may sleep in a page fault.
+ */
+#define VHOST_BLK_TAG_BATCH	8
+
 /* ---- FLUSH ---- */
 
 static void vhost_blk_flush_submit(struct vhost_blk_bdev_req *br)
 {
 	br->own_used = true;
 	br->stable = true;
-	atomic_set(&br->pending, 0);
+	atomic_set(&br->pending, 1);
 	/* The block layer takes REQ_OP_FLUSH from nobody: an empty write it is. */
 	bio_init(&br->bio, vhost_blk_req_bdev(&br->req)->bdev, NULL, 0,
 		 REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC);
@@ -144,7 +151,7 @@ static void vhost_blk_range_submit(struct vhost_blk_bdev_req *br)
 	br->sector += bytes >> SECTOR_SHIFT;
 	br->left -= bytes;
 	br->own_used = true;
-	atomic_set(&br->pending, 0);
+	atomic_set(&br->pending, 1);
 	vhost_blk_bio_submit(br, bio);
 }
 
@@ -273,14 +280,34 @@ static void vhost_blk_bdev_detach(struct vhost_blk_disk *disk)
 	invalidate_bdev(to_vhost_blk_bdev(disk)->bdev);
 }
 
+/*
+ * A page may end inside a block, but not everywhere: the block layer makes protection
+ * information bvec by bvec, so such a bvec would get a tuple more than there is room
+ * for; and it cannot split off less than a block for a device that takes one segment
+ * at a time.
+ */
+static unsigned int vhost_blk_bdev_addr_mask(struct block_device *bdev)
+{
+	unsigned int mask = bdev_dma_alignment(bdev);
+
+	if (bdev_get_integrity(bdev) || queue_max_segments(bdev_get_queue(bdev)) == 1)
+		mask |= bdev_logical_block_size(bdev) - 1;
+	return mask;
+}
+
 /* A block device can be resized or made read-only while it is attached. */
 static void vhost_blk_bdev_limits(const struct vhost_blk_disk *disk,
 				  struct vhost_blk_limits *limits)
 {
 	struct block_device *bdev = to_vhost_blk_bdev(disk)->bdev;
+	struct request_queue *q = bdev_get_queue(bdev);
 
 	limits->capacity_sectors = bdev_nr_sectors(bdev);
 	limits->lbs_bytes = bdev_logical_block_size(bdev);
+	limits->addr_mask = vhost_blk_bdev_addr_mask(bdev);
+	limits->tag_batch = 0;
+	if (queue_is_mq(q) && q->nr_requests >= 8 * VHOST_BLK_TAG_BATCH)
+		limits->tag_batch = VHOST_BLK_TAG_BATCH;
 	limits->read_only = !(disk->file->f_mode & FMODE_WRITE) || bdev_read_only(bdev);
 }
 

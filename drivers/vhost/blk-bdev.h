@@ -102,6 +102,5 @@ bool vhost_blk_bdev_go_on(struct vhost_blk_bdev_req *br);
 
 /* blk-bdev-rw.c */
 void vhost_blk_bio_submit(struct vhost_blk_bdev_req *br, struct bio *bio);
-void vhost_blk_bdev_execute_rw(struct vhost_blk_req *req);
 
 #endif /* _VHOST_BLK_BDEV_H */

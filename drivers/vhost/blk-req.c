@@ -7,6 +7,7 @@
  * Section numbers are those of the virtio 1.2 specification.
  */
 #include <linux/kernel.h>
+#include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
@@ -40,14 +41,15 @@ void vhost_blk_execute_get_id(struct vhost_blk_req *req)
 }
 
 static const struct vhost_blk_op vhost_blk_ops[] = {
-	{
+	[VIRTIO_BLK_T_IN] = {
 		.type		= VIRTIO_BLK_T_IN,
 		.stat		= VHOST_BLK_STAT(read),
 		.exec		= VHOST_BLK_EXEC_RW,
 		.feature	= -1,
 		.payload	= VHOST_BLK_PAYLOAD_IN,
 		.length		= VHOST_BLK_LENGTH_BLOCKS,
-	}, {
+	},
+	[VIRTIO_BLK_T_OUT] = {
 		.type		= VIRTIO_BLK_T_OUT,
 		.stat		= VHOST_BLK_STAT(write),
 		.exec		= VHOST_BLK_EXEC_RW,
@@ -101,7 +103,9 @@ static const struct vhost_blk_op *vhost_blk_op_find(u32 type)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(vhost_blk_ops); i++)
+	if (likely(type <= VIRTIO_BLK_T_OUT))
+		return &vhost_blk_ops[array_index_nospec(type, VIRTIO_BLK_T_OUT + 1)];
+	for (i = VIRTIO_BLK_T_OUT + 1; i < ARRAY_SIZE(vhost_blk_ops); i++)
 		if (vhost_blk_ops[i].type == type)
 			return &vhost_blk_ops[i];
 	return NULL;
@@ -294,13 +298,21 @@ u8 vhost_blk_req_parse(struct vhost_blk_req *req, struct iovec *iov,
 {
 	bool le = req->queue->little_endian;
 	struct virtio_blk_outhdr hdr __aligned(8);
+	struct iovec *in = iov + nr_out;
 	u64 in_bytes, out_bytes;
 	u32 type;
 	u8 status;
 
-	req->status_addr = vhost_blk_iov_pop_status(iov + nr_out, nr_in);
+	req->status_addr = vhost_blk_iov_pop_status(in, nr_in);
 	if (!req->status_addr || vhost_blk_hdr_pop(iov, nr_out, &hdr))
 		return VIRTIO_BLK_S_IOERR;
+	/* What nothing is left of, usually. */
+	if (!in[nr_in - 1].iov_len)
+		nr_in--;
+	if (!iov->iov_len) {
+		iov++;
+		nr_out--;
+	}
 
 	type = __virtio32_to_cpu(le, hdr.type) & ~VHOST_BLK_T_BARRIER;
 	req->sector = __virtio64_to_cpu(le, hdr.sector);
@@ -309,9 +321,9 @@ u8 vhost_blk_req_parse(struct vhost_blk_req *req, struct iovec *iov,
 		return VIRTIO_BLK_S_UNSUPP;
 
 	out_bytes = vhost_blk_iov_bytes(iov, nr_out);
-	in_bytes = vhost_blk_iov_bytes(iov + nr_out, nr_in);
+	in_bytes = vhost_blk_iov_bytes(in, nr_in);
 	if (req->op->payload == VHOST_BLK_PAYLOAD_IN) {
-		req->iov = iov + nr_out;
+		req->iov = in;
 		req->nr_iov = nr_in;
 		req->data_bytes = in_bytes;
 	} else {

@@ -6,6 +6,7 @@
  */
 #include <linux/blkdev.h>
 #include <linux/indirect_call_wrapper.h>
+#include <linux/ioprio.h>
 #include <linux/kthread.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
@@ -164,7 +165,8 @@ static u64 vhost_blk_req_start(struct vhost_blk_vq *bvq, unsigned int head,
 	bytes = req->data_bytes;
 	if (likely(status == VIRTIO_BLK_S_OK)) {
 		trace_vhost_blk_submit(req);
-		bvq->queue.disk->ops->execute[req->op->exec](req);
+		INDIRECT_CALL_1(bvq->queue.disk->ops->execute[req->op->exec],
+				vhost_blk_bdev_execute_rw, req);
 	} else {
 		vhost_blk_req_end(req, status);
 	}
@@ -461,6 +463,7 @@ static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
 	bvq->queue.features = vq->acked_features;
 	bvq->queue.little_endian = vhost_is_little_endian(vq);
 	bvq->queue.now_ns = ktime_get_ns();
+	bvq->queue.ioprio = get_current_ioprio();
 	disk->ops->limits(disk, &bvq->queue.limits);
 	trace_vhost_blk_kick(&bvq->queue);
 	vhost_disable_notify(vq->dev, vq);

@@ -80,6 +80,8 @@ struct vhost_blk_req;
  * struct vhost_blk_limits - what requests are checked against
  * @capacity_sectors: size of the medium, in 512-byte sectors
  * @lbs_bytes:        logical block size
+ * @addr_mask:        bits that are zero in the address of payload that needs no copy
+ * @tag_batch:        requests that can be expected of the disk at once, 0: no need to
  * @read_only:        the backend takes no writes (fd mode or device)
  *
  * Refreshed for each pass over a vring: a block device can be resized or made
@@ -88,6 +90,8 @@ struct vhost_blk_req;
 struct vhost_blk_limits {
 	sector_t capacity_sectors;
 	unsigned int lbs_bytes;
+	unsigned int addr_mask;
+	unsigned int tag_batch;
 	bool read_only;
 };
 
@@ -98,6 +102,7 @@ struct vhost_blk_limits {
  * @index:         number of the queue
  * @now_ns:        when the pass over the vring began
  * @nr_ready:      requests known to be there: the one that is started, and more
+ * @ioprio:        I/O priority of the worker
  * @little_endian: byte order of the request header
  * @write_through: the VMM switched the write cache off
  * @limits:        of the backend
@@ -111,6 +116,7 @@ struct vhost_blk_queue {
 	unsigned int index;
 	u64 now_ns;
 	unsigned int nr_ready;
+	u16 ioprio;
 	bool little_endian;
 	bool write_through;
 	struct vhost_blk_limits limits;
@@ -403,6 +409,7 @@ u8 vhost_blk_status_from_blk(blk_status_t error);
 extern const struct vhost_blk_disk_ops vhost_blk_bdev_ops;
 int vhost_blk_bdev_init(void);
 void vhost_blk_bdev_exit(void);
+void vhost_blk_bdev_execute_rw(struct vhost_blk_req *req);
 bool vhost_blk_bdev_reap(struct vhost_blk_req *req);
 
 /* blk-file.c */
