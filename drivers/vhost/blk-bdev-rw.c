@@ -43,6 +43,14 @@ static blk_opf_t vhost_blk_rw_opf(const struct vhost_blk_bdev_req *br)
 	return REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
 }
 
+/* Where a request does not go on where the last one ended, to look for one is in vain. */
+static blk_opf_t vhost_blk_merge_opf(const struct vhost_blk_bdev_req *br)
+{
+	const struct vhost_blk_queue *queue = br->req.queue;
+
+	return queue->limits.merges_in_plug && br->sector != queue->next_sector ? REQ_NOMERGE : 0;
+}
+
 /* A bio of the window, or its submitter, is done. */
 static void vhost_blk_pending_put(struct vhost_blk_bdev_req *br)
 {
@@ -282,7 +290,7 @@ static noinline void vhost_blk_bio_unbounce(struct vhost_blk_bdev_req *br, struc
 static struct bio *vhost_blk_bio_own(struct vhost_blk_bdev_req *br)
 {
 	bio_init(&br->bio, vhost_blk_req_bdev(&br->req)->bdev, br->vecs,
-		 VHOST_BLK_INLINE_VECS, vhost_blk_rw_opf(br));
+		 VHOST_BLK_INLINE_VECS, vhost_blk_rw_opf(br) | vhost_blk_merge_opf(br));
 	br->bio.bi_ioprio = br->req.queue->ioprio;
 	br->own_used = true;
 	return &br->bio;
@@ -422,6 +430,7 @@ void vhost_blk_bdev_execute_rw(struct vhost_blk_req *req)
 	vhost_blk_cursor_advance(br, 0);	/* over empty pieces */
 	vhost_blk_tags_expect(req->queue);
 	vhost_blk_window_submit(br);
+	req->queue->next_sector = req->sector + (req->data_bytes >> SECTOR_SHIFT);
 }
 
 /**

@@ -306,8 +306,12 @@ static void vhost_blk_bdev_limits(const struct vhost_blk_disk *disk,
 	limits->lbs_bytes = bdev_logical_block_size(bdev);
 	limits->addr_mask = vhost_blk_bdev_addr_mask(bdev);
 	limits->tag_batch = 0;
-	if (queue_is_mq(q) && q->nr_requests >= 8 * VHOST_BLK_TAG_BATCH)
-		limits->tag_batch = VHOST_BLK_TAG_BATCH;
+	limits->merges_in_plug = false;
+	if (queue_is_mq(q)) {
+		limits->merges_in_plug = !q->elevator;
+		if (q->nr_requests >= 8 * VHOST_BLK_TAG_BATCH)
+			limits->tag_batch = VHOST_BLK_TAG_BATCH;
+	}
 	limits->read_only = !(disk->file->f_mode & FMODE_WRITE) || bdev_read_only(bdev);
 }
 

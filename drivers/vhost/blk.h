@@ -82,6 +82,7 @@ struct vhost_blk_req;
  * @lbs_bytes:        logical block size
  * @addr_mask:        bits that are zero in the address of payload that needs no copy
  * @tag_batch:        requests that can be expected of the disk at once, 0: no need to
+ * @merges_in_plug:   there is no scheduler that merges requests
  * @read_only:        the backend takes no writes (fd mode or device)
  *
  * Refreshed for each pass over a vring: a block device can be resized or made
@@ -92,6 +93,7 @@ struct vhost_blk_limits {
 	unsigned int lbs_bytes;
 	unsigned int addr_mask;
 	unsigned int tag_batch;
+	bool merges_in_plug;
 	bool read_only;
 };
 
@@ -102,6 +104,7 @@ struct vhost_blk_limits {
  * @index:         number of the queue
  * @now_ns:        when the pass over the vring began
  * @nr_ready:      requests known to be there: the one that is started, and more
+ * @next_sector:   behind the last read or write
  * @ioprio:        I/O priority of the worker
  * @little_endian: byte order of the request header
  * @write_through: the VMM switched the write cache off
@@ -116,6 +119,7 @@ struct vhost_blk_queue {
 	unsigned int index;
 	u64 now_ns;
 	unsigned int nr_ready;
+	u64 next_sector;
 	u16 ioprio;
 	bool little_endian;
 	bool write_through;

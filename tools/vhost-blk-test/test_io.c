@@ -272,6 +272,61 @@ FIXTURE_TEARDOWN(disk)
 	vt_bdev_destroy(&self->bdev);
 }
 
+/* How many writes the disk's block layer has merged into others; -errno. */
+static long writes_merged(const struct vt_bdev *bdev)
+{
+	char path[64];
+	long n = -EIO;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/stat", bdev->name);
+	f = fopen(path, "re");
+	if (!f)
+		return -errno;
+	if (fscanf(f, "%*d %*d %*d %*d %*d %ld", &n) != 1)
+		n = -EIO;
+	fclose(f);
+	return n;
+}
+
+/* Neighbours are still found where the worker spares the block layer to look for some. */
+TEST_F(disk, neighbours_merge)
+{
+	static const char *const scheduler[] = { "none", "mq-deadline" };
+	struct vt_null_opts opts = { .mib = 8, .delay_ns = 100000 };
+	uint64_t gpa = vt_alloc(&self->dev.mem, 32 * 4096);
+	struct vt_queue *q = &self->dev.q[0];
+	struct vt_req req[32];
+	long before;
+
+	ASSERT_EQ(0, vt_null_create(&self->bdev, "vbtmerge", &opts));
+	for (unsigned int s = 0; s < ARRAY_SIZE(scheduler); s++) {
+		ASSERT_EQ(0, vt_bdev_queue_set(&self->bdev, "scheduler", scheduler[s]));
+		ASSERT_EQ(0, vt_attach(&self->dev, self->bdev.fd));
+		before = writes_merged(&self->bdev);
+		ASSERT_LE(0, before);
+		for (int i = 0; i < 32; i++) {
+			vt_fill(vt_ptr(&self->dev.mem, gpa + 4096 * i), 4096, 7, 8 * i);
+			req[i] = (struct vt_req) {
+				.type = VIRTIO_BLK_T_OUT, .sector = 8 * i, .data = gpa + 4096 * i,
+				.len = 4096,
+			};
+			ASSERT_EQ(0, vt_req_add(q, &req[i]));
+		}
+		vt_publish(q);
+		vt_kick(q);
+		ASSERT_EQ(0, vt_wait_all(q));
+		/* The first two requests cannot, the worker may be slow to see the others. */
+		EXPECT_LE(before + 15, writes_merged(&self->bdev)) {
+			TH_LOG("%s", scheduler[s]);
+		}
+		memset(vt_ptr(&self->dev.mem, gpa), 0, 32 * 4096);
+		ASSERT_EQ(0, vt_io(q, VIRTIO_BLK_T_IN, 0, gpa, 32 * 4096));
+		EXPECT_EQ(-1, vt_check(vt_ptr(&self->dev.mem, gpa), 32 * 4096, 7, 0));
+		ASSERT_EQ(0, vt_detach(&self->dev));
+	}
+}
+
 /* A14: an area that was never written reads as zeros */
 TEST_F(disk, never_written)
 {
