@@ -24,15 +24,24 @@ static inline bool vhost_blk_work_queue(struct vhost_virtqueue *vq,
 #endif
 }
 
-/* Publish used entries and signal; newer cores can batch them in order as well. */
-static inline void vhost_blk_add_used_and_signal_n(struct vhost_virtqueue *vq,
-						   struct vring_used_elem *heads,
-						   unsigned int count)
+/* Does the worker of a vring have something else to do? */
+static inline bool vhost_blk_has_work(struct vhost_virtqueue *vq)
+{
+#ifdef HAVE_VHOST_VQ_WORK_QUEUE
+	return vhost_vq_has_work(vq);
+#else
+	return vhost_has_work(vq->dev);
+#endif
+}
+
+/* Publish used entries; newer cores can batch them in order as well. */
+static inline void vhost_blk_add_used_n(struct vhost_virtqueue *vq,
+					struct vring_used_elem *heads, unsigned int count)
 {
 #ifdef HAVE_VHOST_ADD_USED_NHEADS
-	vhost_add_used_and_signal_n(vq->dev, vq, heads, NULL, count);
+	vhost_add_used_n(vq, heads, NULL, count);
 #else
-	vhost_add_used_and_signal_n(vq->dev, vq, heads, count);
+	vhost_add_used_n(vq, heads, count);
 #endif
 }
 

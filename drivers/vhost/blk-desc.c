@@ -58,6 +58,23 @@ vhost_blk_desc_translate(const struct vhost_virtqueue *vq, struct vhost_blk_hint
 	return vhost_blk_desc_search(vq, hints, addr, last);
 }
 
+/**
+ * vhost_blk_desc_is_empty - is there surely nothing to fetch?
+ * @vq: the vring
+ *
+ * vhost_vq_avail_empty() would keep the index that it reads, and not check it.
+ *
+ * Context: as vhost_blk_desc_get().
+ */
+bool vhost_blk_desc_is_empty(struct vhost_virtqueue *vq)
+{
+	__virtio16 idx;
+
+	return vq->avail_idx == vq->last_avail_idx && !vq->iotlb &&
+	       !get_user(idx, &vq->avail->idx) &&
+	       vhost16_to_cpu(vq, idx) == vq->last_avail_idx;
+}
+
 /* Return: the next head that the driver made available, vq->num if there is none, or -errno. */
 static int vhost_blk_desc_head(struct vhost_virtqueue *vq)
 {

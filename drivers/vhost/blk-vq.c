@@ -9,6 +9,7 @@
 #include <linux/ioprio.h>
 #include <linux/kthread.h>
 #include <linux/nospec.h>
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
 
 #include "blk-vq.h"
@@ -319,16 +320,15 @@ static bool vhost_blk_vq_is_writable(struct vhost_blk_vq *bvq)
 }
 
 /*
- * Return requests to the guest: status bytes, then one used ring update and
- * one signal for all of them.
+ * Return requests to the guest: status bytes, then one used ring update for all of
+ * them. vhost_blk_signal() has to follow.
  */
-static void vhost_blk_reap(struct vhost_blk_vq *bvq)
+static void vhost_blk_reap(struct vhost_blk_vq *bvq, u64 now_ns)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
 	struct vhost_blk_req *req, *next;
 	struct llist_node *list;
 	unsigned int nr = 0;
-	u64 now_ns;
 
 	lockdep_assert_held(&vq->mutex);
 
@@ -338,7 +338,6 @@ static void vhost_blk_reap(struct vhost_blk_vq *bvq)
 	list = llist_reverse_order(llist_del_all(&bvq->done));
 	if (!list)
 		return;
-	now_ns = ktime_get_ns();
 	llist_for_each_entry_safe(req, next, list, done) {
 		if (!INDIRECT_CALL_1(bvq->queue.disk->ops->reap, vhost_blk_bdev_reap, req))
 			continue;
@@ -353,14 +352,31 @@ static void vhost_blk_reap(struct vhost_blk_vq *bvq)
 		vhost_blk_req_put(bvq, req);
 		nr++;
 	}
-	if (nr)
-		vhost_blk_add_used_and_signal_n(vq, vq->heads, nr);
+	if (nr) {
+		vhost_blk_add_used_n(vq, vq->heads, nr);
+		bvq->unsignalled = true;
+	}
 	if (unlikely(bvq->stalled)) {
 		bvq->stalled = false;
 		vhost_poll_queue(&vq->poll);
 	}
-	if (!bvq->inflight)
+	if (!bvq->inflight && wq_has_sleeper(&to_vhost_blk(bvq)->drain_wait))
 		wake_up(&to_vhost_blk(bvq)->drain_wait);
+}
+
+static void vhost_blk_signal(struct vhost_blk_vq *bvq)
+{
+	if (!bvq->unsignalled)
+		return;
+	bvq->unsignalled = false;
+	vhost_signal(bvq->vq.dev, &bvq->vq);
+}
+
+/* Reap what has ended after a pass. */
+static void vhost_blk_reap_late(struct vhost_blk_vq *bvq, u64 now_ns)
+{
+	vhost_blk_reap(bvq, now_ns);
+	bvq->quick = now_ns - bvq->pass_end_ns <= VHOST_BLK_QUICK_NS;
 }
 
 static void vhost_blk_handle_done(struct vhost_work *work)
@@ -368,7 +384,8 @@ static void vhost_blk_handle_done(struct vhost_work *work)
 	struct vhost_blk_vq *bvq = container_of(work, struct vhost_blk_vq, done_work);
 
 	mutex_lock(&bvq->vq.mutex);
-	vhost_blk_reap(bvq);
+	vhost_blk_reap_late(bvq, ktime_get_ns());
+	vhost_blk_signal(bvq);
 	mutex_unlock(&bvq->vq.mutex);
 }
 
@@ -425,14 +442,42 @@ static bool vhost_blk_fetch(struct vhost_blk_vq *bvq, unsigned int *nr)
 			return true;
 		bvq->queue.nr_ready = (u16)(vq->avail_idx - vq->last_avail_idx) + 1;
 		bytes += vhost_blk_req_start(bvq, head, nr_out, nr_in, nr_log);
-	} while (!vhost_exceeds_weight(vq, ++*nr, min_t(u64, bytes, INT_MAX)));
+	} while (++*nr < VHOST_BLK_PASS_REQS && bytes < VHOST_BLK_PASS_BYTES);
+	vhost_poll_queue(&vq->poll);
 	return false;
 }
 
 /*
- * A vring was found empty. If something was done in this pass, look once more before
- * asking the driver for a kick, when the driver has had the time to go on, if it
- * shares this CPU, and the worker's other vrings their turn.
+ * Nothing is left to fetch. If what is in flight will soon end, stay awake for it, as
+ * long as nobody else wants the worker or its CPU: to sleep and to be woken takes longer.
+ * Where but little of a pass with @nr requests is in flight, the driver is told once, of
+ * all; it can see in the used ring what has ended before.
+ */
+static void vhost_blk_linger(struct vhost_blk_vq *bvq, unsigned int nr)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	u64 now_ns = bvq->pass_end_ns;
+
+	/* Without a translation nothing can be reaped. */
+	if (!bvq->quick || vq->iotlb)
+		return;
+	while (bvq->inflight && now_ns - bvq->pass_end_ns < VHOST_BLK_QUICK_NS) {
+		if (bvq->inflight > nr / 4)
+			vhost_blk_signal(bvq);
+		if (!single_task_running() || need_resched() || vhost_blk_has_work(vq) ||
+		    !vhost_blk_desc_is_empty(vq))
+			break;
+		cpu_relax();
+		now_ns = ktime_get_ns();
+		if (!llist_empty(&bvq->done))
+			vhost_blk_reap_late(bvq, now_ns);
+	}
+}
+
+/*
+ * A pass is over. If something was done in it, look once more before asking the driver
+ * for a kick, when the driver has had the time to go on, if it shares this CPU, and the
+ * worker's other vrings their turn.
  */
 static void vhost_blk_idle(struct vhost_blk_vq *bvq, bool active)
 {
@@ -446,19 +491,13 @@ static void vhost_blk_idle(struct vhost_blk_vq *bvq, bool active)
 	vhost_poll_queue(&vq->poll);
 }
 
-static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
+/* Return: true if the vring has been found empty; in @nr, how much was fetched before. */
+static bool vhost_blk_pass(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk,
+			   unsigned int *nr)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
-	struct vhost_blk_disk *disk;
-	unsigned int nr = 0;
 	struct blk_plug plug;
 	bool empty;
-
-	mutex_lock(&vq->mutex);
-	/* Once stopped, requests in flight still need the queue as it is. */
-	disk = vhost_vq_get_backend(vq);
-	if (!disk || unlikely(!vhost_blk_vq_is_mapped(bvq) || !llist_empty(&bvq->kept)))
-		goto unlock;
 
 	bvq->queue.features = vq->acked_features;
 	bvq->queue.little_endian = vhost_is_little_endian(vq);
@@ -466,16 +505,41 @@ static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
 	bvq->queue.ioprio = get_current_ioprio();
 	disk->ops->limits(disk, &bvq->queue.limits);
 	trace_vhost_blk_kick(&bvq->queue);
-	vhost_disable_notify(vq->dev, vq);
 
 	WRITE_ONCE(bvq->in_pass, true);
 	blk_start_plug(&plug);
-	empty = vhost_blk_fetch(bvq, &nr);
+	empty = vhost_blk_fetch(bvq, nr);
 	blk_finish_plug(&plug);
+	bvq->pass_end_ns = ktime_get_ns();
+	vhost_blk_reap(bvq, bvq->pass_end_ns);
+	if (empty)
+		vhost_blk_linger(bvq, *nr);
 	WRITE_ONCE(bvq->in_pass, false);
 	/* Pairs with the barrier in vhost_blk_req_done(). */
 	smp_mb();
-	vhost_blk_reap(bvq);
+	return empty;
+}
+
+static void vhost_blk_handle_vq(struct vhost_blk_vq *bvq)
+{
+	struct vhost_virtqueue *vq = &bvq->vq;
+	struct vhost_blk_disk *disk;
+	unsigned int nr = 0;
+	bool empty = true;
+
+	mutex_lock(&vq->mutex);
+	/* Once stopped, requests in flight still need the queue as it is. */
+	disk = vhost_vq_get_backend(vq);
+	if (!disk || unlikely(!vhost_blk_vq_is_mapped(bvq) || !llist_empty(&bvq->kept)))
+		goto unlock;
+
+	vhost_disable_notify(vq->dev, vq);
+	/* Often it is empty: see vhost_blk_idle(). */
+	if (!vhost_blk_desc_is_empty(vq))
+		empty = vhost_blk_pass(bvq, disk, &nr);
+	if (!llist_empty(&bvq->done))
+		vhost_blk_reap_late(bvq, ktime_get_ns());
+	vhost_blk_signal(bvq);
 	if (empty)
 		vhost_blk_idle(bvq, nr);
 unlock:

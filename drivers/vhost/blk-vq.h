@@ -16,6 +16,12 @@
 #define VHOST_BLK_PASS_REQS	256
 #define VHOST_BLK_PASS_BYTES	SZ_8M
 
+/*
+ * A disk is quick if a request ends this soon after a pass; the worker stays awake for
+ * as long.
+ */
+#define VHOST_BLK_QUICK_NS	(20 * NSEC_PER_USEC)
+
 /**
  * struct vhost_blk_region - a region of the memory table
  * @start:  first guest address; ~0 if there is none
@@ -47,6 +53,9 @@ struct vhost_blk_hints {
  * @slots:     one per vring entry, indexed by head; only while attached
  * @inflight:  slots in use
  * @in_pass:   the worker is in a pass over this vring and reaps at its end
+ * @unsignalled: the driver has not been told of what is in the used ring
+ * @quick:     what was in flight after the last pass began to end soon
+ * @pass_end_ns: when the last pass was over
  * @stalled:   a pass ended because the backend was full; the next reap goes on
  * @kept:      requests that failed, for who serves the vring next; no more are fetched
  * @untranslated: the VMM was asked for an address; its answer goes on
@@ -61,6 +70,9 @@ struct vhost_blk_vq {
 	void *slots;
 	unsigned int inflight;
 	bool in_pass;
+	bool unsignalled;
+	bool quick;
+	u64 pass_end_ns;
 	bool stalled;
 	bool untranslated;
 	struct llist_head done;
@@ -103,6 +115,7 @@ void vhost_blk_vq_put_back(struct vhost_blk_vq *bvq);
 void vhost_blk_vq_free(struct vhost_blk_vq *bvq);
 
 /* blk-desc.c */
+bool vhost_blk_desc_is_empty(struct vhost_virtqueue *vq);
 int vhost_blk_desc_get(struct vhost_virtqueue *vq, struct vhost_blk_hints *hints,
 		       unsigned int *nr_out, unsigned int *nr_in);
 

@@ -187,7 +187,7 @@ static int64_t now_ns(void)
  * either side stalls the ring.
  */
 static void two_apart(struct __test_metadata *_metadata, notify_data *self,
-		      unsigned int n, bool asleep)
+		      const struct vt_req *kind, unsigned int n, bool asleep)
 {
 	int64_t start, end, took = 10000;
 	struct vt_queue *q = self->q;
@@ -196,8 +196,8 @@ static void two_apart(struct __test_metadata *_metadata, notify_data *self,
 	int r = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
-		req[0] = cheap(self->data);
-		req[1] = cheap(self->data);
+		req[0] = *kind;
+		req[1] = *kind;
 		start = now_ns();
 		ASSERT_EQ(0, vt_req_submit(q, &req[0]));
 		end = start + took * (i * 7919 % 1000) / 1000;
@@ -217,8 +217,26 @@ static void two_apart(struct __test_metadata *_metadata, notify_data *self,
 
 TEST_F_TIMEOUT(notify, lost_wakeup, 1800)
 {
-	two_apart(_metadata, self, vt_loops(10000), false);
-	two_apart(_metadata, self, vt_loops(2000), true);
+	struct vt_req req = cheap(self->data);
+
+	two_apart(_metadata, self, &req, vt_loops(10000), false);
+	two_apart(_metadata, self, &req, vt_loops(2000), true);
+}
+
+/* The same where the worker does not sleep at once, as the disk will soon be done. */
+TEST_F_TIMEOUT(notify, lost_wakeup_quick_disk, 1800)
+{
+	struct vt_null_opts opts = { .delay_ns = 10000, .volatile_data = true };
+	struct vt_req req = { .type = VIRTIO_BLK_T_IN, .data = self->data, .len = 4096 };
+	struct vt_bdev disk;
+
+	ASSERT_EQ(0, vt_null_create(&disk, "vbtquick", &opts));
+	ASSERT_EQ(0, vt_detach(&self->dev));
+	ASSERT_EQ(0, vt_attach(&self->dev, disk.fd));
+	two_apart(_metadata, self, &req, vt_loops(5000), false);
+	two_apart(_metadata, self, &req, vt_loops(2000), true);
+	EXPECT_EQ(0, vt_detach(&self->dev));
+	vt_bdev_destroy(&disk);
 }
 
 /* E05 */
