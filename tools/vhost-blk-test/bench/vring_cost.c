@@ -150,9 +150,13 @@ static void batch_wait(struct driver *d, const struct options *o, unsigned int q
 			break;
 		uint64_t n;
 
-		/* Blocks: poll() and its timeout would cost as much as the device's part. */
-		if (read(q->call, &n, sizeof(n)) != sizeof(n))
-			die("a call does not arrive", -errno);
+		/*
+		 * poll() and its timeout would cost as much as the device's part, so it
+		 * blocks, whatever vt_dev_init() or the back end has set.
+		 */
+		while (read(q->call, &n, sizeof(n)) != sizeof(n))
+			if (errno != EAGAIN || fcntl(q->call, F_SETFL, 0))
+				die("a call does not arrive", -errno);
 		d->nr_calls += n;
 	}
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
@@ -262,9 +266,6 @@ static void driver_init(struct driver *d, const struct options *o)
 		die("cannot start the device", r);
 	if (fd >= 0)
 		close(fd);
-	for (unsigned int i = 0; i < o->queues; i++)
-		if (fcntl(d->dev.q[i].call, F_SETFL, 0))
-			die("a call's eventfd", -errno);
 	d->blocks = bytes / o->bytes;
 	slots_init(d, o);
 }
