@@ -448,24 +448,46 @@ static bool vhost_blk_fetch(struct vhost_blk_vq *bvq, unsigned int *nr)
 }
 
 /*
+ * A pass begins: would it have paid to poll for its first request? As an iothread of
+ * QEMU does it: more and more while requests come soon enough, not at all if not.
+ */
+static void vhost_blk_poll_adapt(struct vhost_blk_vq *bvq)
+{
+	u32 max_us = min(READ_ONCE(bvq->vq.busyloop_timeout), VHOST_BLK_POLL_MAX_US);
+	u64 max_ns = max_us * NSEC_PER_USEC, waited_ns = bvq->queue.now_ns - bvq->pass_end_ns;
+
+	if (waited_ns > max_ns)
+		bvq->poll_ns = 0;
+	else if (waited_ns > bvq->poll_ns)
+		bvq->poll_ns = clamp(2 * bvq->poll_ns, VHOST_BLK_POLL_MIN_NS, max_ns);
+}
+
+/*
  * Nothing is left to fetch. If what is in flight will soon end, stay awake for it, as
- * long as nobody else wants the worker or its CPU: to sleep and to be woken takes longer.
+ * long as no other task wants this CPU: to sleep and to be woken takes longer. The same
+ * for the driver's next request, if the VMM wants that, until the scheduler objects.
+ * Other work of the worker always comes first.
+ *
  * Where but little of a pass with @nr requests is in flight, the driver is told once, of
  * all; it can see in the used ring what has ended before.
  */
 static void vhost_blk_linger(struct vhost_blk_vq *bvq, unsigned int nr)
 {
 	struct vhost_virtqueue *vq = &bvq->vq;
-	u64 now_ns = bvq->pass_end_ns;
+	u64 now_ns = bvq->pass_end_ns, spent_ns;
+	bool soon;
 
 	/* Without a translation nothing can be reaped. */
-	if (!bvq->quick || vq->iotlb)
+	if (vq->iotlb)
 		return;
-	while (bvq->inflight && now_ns - bvq->pass_end_ns < VHOST_BLK_QUICK_NS) {
-		if (bvq->inflight > nr / 4)
+	for (;;) {
+		spent_ns = now_ns - bvq->pass_end_ns;
+		soon = bvq->quick && bvq->inflight && spent_ns < VHOST_BLK_QUICK_NS;
+		if (!soon || bvq->inflight > nr / 4)
 			vhost_blk_signal(bvq);
-		if (!single_task_running() || need_resched() || vhost_blk_has_work(vq) ||
-		    !vhost_blk_desc_is_empty(vq))
+		if (spent_ns >= bvq->poll_ns && !(soon && single_task_running()))
+			break;
+		if (need_resched() || vhost_blk_has_work(vq) || !vhost_blk_desc_is_empty(vq))
 			break;
 		cpu_relax();
 		now_ns = ktime_get_ns();
@@ -502,6 +524,7 @@ static bool vhost_blk_pass(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk
 	bvq->queue.features = vq->acked_features;
 	bvq->queue.little_endian = vhost_is_little_endian(vq);
 	bvq->queue.now_ns = ktime_get_ns();
+	vhost_blk_poll_adapt(bvq);
 	bvq->queue.ioprio = get_current_ioprio();
 	disk->ops->limits(disk, &bvq->queue.limits);
 	trace_vhost_blk_kick(&bvq->queue);

@@ -22,6 +22,13 @@
  */
 #define VHOST_BLK_QUICK_NS	(20 * NSEC_PER_USEC)
 
+/*
+ * How long a worker polls for the driver's next request, if VHOST_SET_VRING_BUSYLOOP_TIMEOUT
+ * allows it: first, and at most. The vring cannot be stopped meanwhile.
+ */
+#define VHOST_BLK_POLL_MIN_NS	(4 * NSEC_PER_USEC)
+#define VHOST_BLK_POLL_MAX_US	1000U
+
 /**
  * struct vhost_blk_region - a region of the memory table
  * @start:  first guest address; ~0 if there is none
@@ -56,6 +63,7 @@ struct vhost_blk_hints {
  * @unsignalled: the driver has not been told of what is in the used ring
  * @quick:     what was in flight after the last pass began to end soon
  * @pass_end_ns: when the last pass was over
+ * @poll_ns:   how long to poll for the driver's next request then
  * @stalled:   a pass ended because the backend was full; the next reap goes on
  * @kept:      requests that failed, for who serves the vring next; no more are fetched
  * @untranslated: the VMM was asked for an address; its answer goes on
@@ -73,6 +81,7 @@ struct vhost_blk_vq {
 	bool unsignalled;
 	bool quick;
 	u64 pass_end_ns;
+	u64 poll_ns;
 	bool stalled;
 	bool untranslated;
 	struct llist_head done;

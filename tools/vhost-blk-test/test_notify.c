@@ -239,6 +239,71 @@ TEST_F_TIMEOUT(notify, lost_wakeup_quick_disk, 1800)
 	vt_bdev_destroy(&disk);
 }
 
+static int busyloop_set(struct vt_dev *dev, unsigned int usec)
+{
+	struct vhost_vring_state state = { .num = usec };
+
+	return vt_ioctl(dev->fd, VHOST_SET_VRING_BUSYLOOP_TIMEOUT, &state, sizeof(state));
+}
+
+/* The same where the worker polls for requests, more or less long. */
+TEST_F_TIMEOUT(notify, lost_wakeup_busy_polling, 1800)
+{
+	struct vt_req req = cheap(self->data);
+
+	ASSERT_EQ(0, busyloop_set(&self->dev, 50));
+	two_apart(_metadata, self, &req, vt_loops(5000), false);
+	two_apart(_metadata, self, &req, vt_loops(1000), true);
+	ASSERT_EQ(0, busyloop_set(&self->dev, UINT32_MAX));
+	two_apart(_metadata, self, &req, vt_loops(1000), true);
+}
+
+/* How many kicks the device asks for in @n requests that are a little apart; -errno */
+static int kicks_wanted(struct vt_queue *q, uint64_t data, int n)
+{
+	struct vt_used u;
+	int kicks = 0, r;
+
+	while (n--) {
+		struct vt_req req = cheap(data);
+		int64_t end;
+
+		r = vt_req_add(q, &req);
+		if (r)
+			return r;
+		vt_publish(q);
+		kicks += vt_kick_needed(q);
+		r = vt_wait_polling(q, &u, vt_timeout_ms());
+		if (r)
+			return r;
+		end = now_ns() + 30000;
+		while (now_ns() < end)
+			;
+	}
+	return kicks;
+}
+
+/* A worker that polls sees a driver's next request without a kick. */
+TEST_F_TIMEOUT(notify, busy_polling, 60)
+{
+	int asleep, polling;
+	int64_t end;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "the driver needs the one CPU");
+	asleep = kicks_wanted(self->q, self->data, 1000);
+	ASSERT_LE(0, asleep);
+	ASSERT_EQ(0, busyloop_set(&self->dev, 1000));
+	/* On a busy machine it is not let. */
+	end = vt_now_ms() + 30000;
+	do {
+		polling = kicks_wanted(self->q, self->data, 1000);
+		ASSERT_LE(0, polling);
+	} while (polling >= asleep / 2 && vt_now_ms() < end);
+	EXPECT_LT(polling, asleep / 2);
+	TH_LOG("%d kicks, %d with polling", asleep, polling);
+}
+
 /* E05 */
 TEST_F(notify, no_call_fd)
 {
