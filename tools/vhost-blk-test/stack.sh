@@ -172,7 +172,7 @@ nbd_create() {
 }
 
 nbd_connect() {
-	timeout $wait_s nbd-client -N "$name" -b 512 127.0.0.1 10809 /dev/nbd0 </dev/null >$log 2>&1
+	timeout 5 nbd-client -N "$name" -b 512 127.0.0.1 10809 /dev/nbd0 </dev/null >$log 2>&1
 }
 
 nbd_destroy() {
