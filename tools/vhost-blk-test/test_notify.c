@@ -233,8 +233,8 @@ TEST_F_TIMEOUT(notify, lost_wakeup_quick_disk, 1800)
 	ASSERT_EQ(0, vt_null_create(&disk, "vbtquick", &opts));
 	ASSERT_EQ(0, vt_detach(&self->dev));
 	ASSERT_EQ(0, vt_attach(&self->dev, disk.fd));
-	two_apart(_metadata, self, &req, vt_loops(5000), false);
-	two_apart(_metadata, self, &req, vt_loops(2000), true);
+	two_apart(_metadata, self, &req, vt_loops(1500), false);
+	two_apart(_metadata, self, &req, vt_loops(500), true);
 	EXPECT_EQ(0, vt_detach(&self->dev));
 	vt_bdev_destroy(&disk);
 }
@@ -252,10 +252,10 @@ TEST_F_TIMEOUT(notify, lost_wakeup_busy_polling, 1800)
 	struct vt_req req = cheap(self->data);
 
 	ASSERT_EQ(0, busyloop_set(&self->dev, 50));
-	two_apart(_metadata, self, &req, vt_loops(5000), false);
-	two_apart(_metadata, self, &req, vt_loops(1000), true);
+	two_apart(_metadata, self, &req, vt_loops(1500), false);
+	two_apart(_metadata, self, &req, vt_loops(300), true);
 	ASSERT_EQ(0, busyloop_set(&self->dev, UINT32_MAX));
-	two_apart(_metadata, self, &req, vt_loops(1000), true);
+	two_apart(_metadata, self, &req, vt_loops(300), true);
 }
 
 /* How many kicks the device asks for in @n requests that are a little apart; -errno */
@@ -284,20 +284,20 @@ static int kicks_wanted(struct vt_queue *q, uint64_t data, int n)
 }
 
 /* A worker that polls sees a driver's next request without a kick. */
-TEST_F_TIMEOUT(notify, busy_polling, 60)
+TEST_F_TIMEOUT(notify, busy_polling, 120)
 {
 	int asleep, polling;
 	int64_t end;
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "the driver needs the one CPU");
-	asleep = kicks_wanted(self->q, self->data, 1000);
+	asleep = kicks_wanted(self->q, self->data, 300);
 	ASSERT_LE(0, asleep);
 	ASSERT_EQ(0, busyloop_set(&self->dev, 1000));
 	/* On a busy machine it is seldom let: without, each request needs a kick. */
-	end = vt_now_ms() + 30000;
+	end = vt_now_ms() + 10000;
 	do {
-		polling = kicks_wanted(self->q, self->data, 1000);
+		polling = kicks_wanted(self->q, self->data, 300);
 		ASSERT_LE(0, polling);
 	} while (polling >= asleep * 95 / 100 && vt_now_ms() < end);
 	EXPECT_LT(polling, asleep * 95 / 100);
