@@ -133,7 +133,6 @@ FIXTURE(control) {
 FIXTURE_VARIANT(control) {
 	int step;
 	int min;		/* places where it fails, at least */
-	int lost;		/* those of them that cost the answer, at least */
 	bool never;		/* it reports no error all the same */
 };
 
