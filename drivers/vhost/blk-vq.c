@@ -453,7 +453,7 @@ static bool vhost_blk_fetch(struct vhost_blk_vq *bvq, unsigned int *nr)
  */
 static void vhost_blk_poll_adapt(struct vhost_blk_vq *bvq)
 {
-	u32 max_us = min(READ_ONCE(bvq->vq.busyloop_timeout), VHOST_BLK_POLL_MAX_US);
+	u32 max_us = min(bvq->vq.busyloop_timeout, VHOST_BLK_POLL_MAX_US);
 	u64 max_ns = max_us * NSEC_PER_USEC, waited_ns = bvq->queue.now_ns - bvq->pass_end_ns;
 
 	if (waited_ns > max_ns)

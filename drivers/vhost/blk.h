@@ -22,7 +22,9 @@
  *   vhost_blk.disk                        vhost_dev.mutex
  *   the backend of one vring              vq.mutex (vhost_vq_set_backend)
  *   vhost_blk_vq.slots, .inflight,        vq.mutex; inflight is also read,
- *   .stalled, .untranslated, .stats       without it, by the drain
+ *   .stalled, .untranslated, .stats,      without it, by the drain
+ *   .unsignalled, .quick, .pass_end_ns,
+ *   .poll_ns
  *   vhost_blk_queue (all of it)           vq.mutex
  *   vhost_blk_vq.done                     lockless list; add: any context,
  *                                         take: vq.mutex
@@ -348,35 +350,6 @@ static inline bool vhost_blk_queue_is_write_through(const struct vhost_blk_queue
 {
 	return queue->write_through ||
 	       !vhost_blk_queue_has_feature(queue, VIRTIO_BLK_F_FLUSH);
-}
-
-/**
- * vhost_blk_copy_16 - copy 16 bytes from the owner's memory, each of them once
- * @to:   where to
- * @from: user address; must be aligned to 8 bytes for this to work
- *
- * What copy_from_user() does, inline, for what is needed at each request.
- *
- * Context: the owner's mm; may fault.
- *
- * Return: false if nothing was copied.
- */
-static inline bool vhost_blk_copy_16(void *to, const void __user *from)
-{
-	const u64 __user *word = from;
-	u64 *out = to;
-
-	if (!IS_ALIGNED((unsigned long)from, sizeof(*word)) ||
-	    !user_access_begin(word, 2 * sizeof(*word)))
-		return false;
-	unsafe_get_user(out[0], word, fault);
-	unsafe_get_user(out[1], word + 1, fault);
-	user_access_end();
-	return true;
-
-fault:
-	user_access_end();
-	return false;
 }
 
 /* blk-vq.c */
