@@ -16,16 +16,16 @@ static void vhost_blk_vqs_lock(struct vhost_blk *blk)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		mutex_lock_nest_lock(&blk->bvqs[i].vq.mutex, &blk->dev.mutex);
+	for (i = 0; i < blk->dev.nvqs; i++)
+		mutex_lock_nest_lock(&blk->bvqs[i]->vq.mutex, &blk->dev.mutex);
 }
 
 static void vhost_blk_vqs_unlock(struct vhost_blk *blk)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		mutex_unlock(&blk->bvqs[i].vq.mutex);
+	for (i = 0; i < blk->dev.nvqs; i++)
+		mutex_unlock(&blk->bvqs[i]->vq.mutex);
 }
 
 static int vhost_blk_iotlb_change(struct vhost_iotlb *iotlb, const struct vhost_iotlb_msg *msg)
@@ -72,12 +72,12 @@ static void vhost_blk_iotlb_answered(struct vhost_blk *blk, const struct vhost_i
 		if (node->msg.iotlb.iova < msg->iova ||
 		    node->msg.iotlb.iova - msg->iova >= msg->size)
 			continue;
-		__set_bit(container_of(node->vq, struct vhost_blk_vq, vq) - blk->bvqs, answered);
+		__set_bit(container_of(node->vq, struct vhost_blk_vq, vq)->queue.index, answered);
 		list_del(&node->node);
 		kfree(node);
 	}
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		struct vhost_blk_vq *bvq = &blk->bvqs[i];
+	for (i = 0; i < blk->dev.nvqs; i++) {
+		struct vhost_blk_vq *bvq = blk->bvqs[i];
 
 		if (!bvq->untranslated || vhost_blk_iotlb_asks(&dev->read_list, &bvq->vq))
 			continue;
@@ -136,8 +136,8 @@ int vhost_blk_iotlb_msg(struct vhost_dev *dev, u32 asid, struct vhost_iotlb_msg 
 		goto unlock;
 	vhost_blk_vqs_lock(blk);
 	ret = vhost_blk_iotlb_change(dev->iotlb, msg);
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		memset(blk->bvqs[i].vq.meta_iotlb, 0, sizeof(blk->bvqs[i].vq.meta_iotlb));
+	for (i = 0; i < dev->nvqs; i++)
+		memset(dev->vqs[i]->meta_iotlb, 0, sizeof(dev->vqs[i]->meta_iotlb));
 	if (!ret && msg->type == VHOST_IOTLB_UPDATE)
 		vhost_blk_iotlb_answered(blk, msg);
 	vhost_blk_vqs_unlock(blk);

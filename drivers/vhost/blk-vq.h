@@ -98,7 +98,7 @@ struct vhost_blk_vq {
  * @id:         number of the open, for tracing
  * @drain_wait: woken when a vring has nothing in flight any more
  * @vqs:        for vhost core
- * @bvqs:       the vrings
+ * @bvqs:       the vrings; dev.nvqs of them
  */
 struct vhost_blk {
 	struct vhost_dev dev;
@@ -106,7 +106,7 @@ struct vhost_blk {
 	unsigned int id;
 	wait_queue_head_t drain_wait;
 	struct vhost_virtqueue *vqs[VHOST_BLK_MAX_VQS];
-	struct vhost_blk_vq bvqs[VHOST_BLK_MAX_VQS];
+	struct vhost_blk_vq *bvqs[VHOST_BLK_MAX_VQS];
 };
 
 static inline struct vhost_blk *to_vhost_blk(struct vhost_blk_vq *bvq)

@@ -53,18 +53,18 @@ static void vhost_blk_drain(struct vhost_blk *blk)
 	unsigned int i;
 
 	lockdep_assert_held(&blk->dev.mutex);
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		vhost_blk_vq_halt(&blk->bvqs[i]);
+	for (i = 0; i < blk->dev.nvqs; i++)
+		vhost_blk_vq_halt(blk->bvqs[i]);
 	/* Passes that saw the backend are over after this, so inflight only falls. */
 	vhost_dev_flush(&blk->dev);
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		wait_event(blk->drain_wait, vhost_blk_vq_is_drained(&blk->bvqs[i]));
+	for (i = 0; i < blk->dev.nvqs; i++)
+		wait_event(blk->drain_wait, vhost_blk_vq_is_drained(blk->bvqs[i]));
 	/* Who added the last request to the list may still be about to queue work. */
 	synchronize_rcu_expedited();
 	/* The reap that ended the last request may still be touching its vring. */
 	vhost_dev_flush(&blk->dev);
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		vhost_blk_vq_put_back(&blk->bvqs[i]);
+	for (i = 0; i < blk->dev.nvqs; i++)
+		vhost_blk_vq_put_back(blk->bvqs[i]);
 }
 
 /* Stop all vrings and let the backend go: nothing refers to it afterwards. */
@@ -78,12 +78,12 @@ static void vhost_blk_stop(struct vhost_blk *blk)
 		return;
 
 	vhost_blk_drain(blk);
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		vq = &blk->bvqs[i].vq;
+	for (i = 0; i < blk->dev.nvqs; i++) {
+		vq = &blk->bvqs[i]->vq;
 		mutex_lock(&vq->mutex);
 		vhost_poll_stop(&vq->poll);
 		mutex_unlock(&vq->mutex);
-		vhost_blk_vq_free(&blk->bvqs[i]);
+		vhost_blk_vq_free(blk->bvqs[i]);
 	}
 	/* A kick that came before its poll was stopped finds no backend. */
 	vhost_dev_flush(&blk->dev);
@@ -107,12 +107,12 @@ static int vhost_blk_start(struct vhost_blk *blk)
 	unsigned int i, nr_started = 0;
 	int ret = 0;
 
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs) && !ret; i++) {
-		struct vhost_virtqueue *vq = &blk->bvqs[i].vq;
+	for (i = 0; i < blk->dev.nvqs && !ret; i++) {
+		struct vhost_virtqueue *vq = &blk->bvqs[i]->vq;
 
 		mutex_lock(&vq->mutex);
 		if (vq->desc && vq->avail && vq->used) {
-			ret = vhost_blk_vq_start(&blk->bvqs[i], blk->disk);
+			ret = vhost_blk_vq_start(blk->bvqs[i], blk->disk);
 			nr_started++;
 		}
 		mutex_unlock(&vq->mutex);
@@ -127,9 +127,9 @@ static void vhost_blk_kick_all(struct vhost_blk *blk)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		if (blk->bvqs[i].slots)
-			vhost_poll_queue(&blk->bvqs[i].vq.poll);
+	for (i = 0; i < blk->dev.nvqs; i++)
+		if (blk->bvqs[i]->slots)
+			vhost_poll_queue(&blk->bvqs[i]->vq.poll);
 }
 
 /* Go on after vhost_blk_drain(), with the same vrings. */
@@ -137,11 +137,11 @@ static void vhost_blk_resume(struct vhost_blk *blk)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		struct vhost_virtqueue *vq = &blk->bvqs[i].vq;
+	for (i = 0; i < blk->dev.nvqs; i++) {
+		struct vhost_virtqueue *vq = &blk->bvqs[i]->vq;
 
 		mutex_lock(&vq->mutex);
-		if (blk->bvqs[i].slots)
+		if (blk->bvqs[i]->slots)
 			vhost_vq_set_backend(vq, blk->disk);
 		mutex_unlock(&vq->mutex);
 	}
@@ -178,7 +178,7 @@ put_disk:
 	return ret;
 }
 
-/* ---- ioctls: all but GET_FEATURES and QUERY_BACKEND are for the owner ---- */
+/* ---- ioctls: all but GET_FEATURES, QUERY_BACKEND and SET_NUM_QUEUES are for the owner ---- */
 
 /**
  * vhost_blk_set_backend - VHOST_BLK_SET_BACKEND
@@ -201,7 +201,7 @@ static long vhost_blk_set_backend(struct vhost_blk *blk, void __user *argp)
 	if (backend.flags & ~VHOST_BLK_BACKEND_FLAGS)
 		return -EINVAL;
 	/* What is put back is put where the VMM has the ring, not the driver's IOMMU. */
-	if (backend.flags & VHOST_BLK_BACKEND_STOP_FLAGS && blk->bvqs[0].vq.iotlb)
+	if (backend.flags & VHOST_BLK_BACKEND_STOP_FLAGS && blk->bvqs[0]->vq.iotlb)
 		return -EOPNOTSUPP;
 	if (backend.fd != -1)
 		return vhost_blk_attach(blk, backend.fd, backend.flags);
@@ -216,8 +216,8 @@ static long vhost_blk_set_serial(struct vhost_blk *blk, void __user *argp)
 
 	if (copy_from_user(&serial, argp, sizeof(serial)))
 		return -EFAULT;
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		struct vhost_blk_vq *bvq = &blk->bvqs[i];
+	for (i = 0; i < blk->dev.nvqs; i++) {
+		struct vhost_blk_vq *bvq = blk->bvqs[i];
 
 		mutex_lock(&bvq->vq.mutex);
 		memcpy(bvq->queue.serial, serial.serial, sizeof(serial.serial));
@@ -231,8 +231,8 @@ static void vhost_blk_write_through_set(struct vhost_blk *blk, bool on)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		struct vhost_blk_vq *bvq = &blk->bvqs[i];
+	for (i = 0; i < blk->dev.nvqs; i++) {
+		struct vhost_blk_vq *bvq = blk->bvqs[i];
 
 		mutex_lock(&bvq->vq.mutex);
 		bvq->queue.write_through = on;
@@ -272,8 +272,8 @@ static long vhost_blk_get_stats(struct vhost_blk *blk, void __user *argp)
 	} sum = {};
 	unsigned int i, j;
 
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		struct vhost_blk_vq *bvq = &blk->bvqs[i];
+	for (i = 0; i < blk->dev.nvqs; i++) {
+		struct vhost_blk_vq *bvq = blk->bvqs[i];
 		u64 *counters = (u64 *)bvq->stats;
 
 		mutex_lock(&bvq->vq.mutex);
@@ -288,8 +288,8 @@ static void vhost_blk_features_set(struct vhost_blk *blk, u64 features)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		struct vhost_virtqueue *vq = &blk->bvqs[i].vq;
+	for (i = 0; i < blk->dev.nvqs; i++) {
+		struct vhost_virtqueue *vq = &blk->bvqs[i]->vq;
 
 		mutex_lock(&vq->mutex);
 		vq->acked_features = features;
@@ -335,7 +335,7 @@ static long vhost_blk_set_features(struct vhost_blk *blk, void __user *argp)
 		return -EFAULT;
 	if (features & ~VHOST_BLK_FEATURES)
 		return -EOPNOTSUPP;
-	changed = features ^ blk->bvqs[0].vq.acked_features;
+	changed = features ^ blk->bvqs[0]->vq.acked_features;
 	/* A ring's layout and byte order are not to change under its requests. */
 	if (blk->disk && (changed & ~BIT_ULL(VHOST_F_LOG_ALL)))
 		return -EBUSY;
@@ -361,8 +361,8 @@ static long vhost_blk_reset_owner(struct vhost_blk *blk, void __user *argp)
 	vhost_blk_abort(blk);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_reset_owner(&blk->dev, umem);
-	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++)
-		vhost_blk_vq_reset(&blk->bvqs[i]);
+	for (i = 0; i < blk->dev.nvqs; i++)
+		vhost_blk_vq_reset(blk->bvqs[i]);
 	return 0;
 }
 
@@ -371,6 +371,44 @@ static long vhost_blk_get_features(void __user *argp)
 	u64 features = VHOST_BLK_FEATURES;
 
 	return copy_to_user(argp, &features, sizeof(features)) ? -EFAULT : 0;
+}
+
+/* Give back all but the first @nr vrings. */
+static void vhost_blk_vqs_free(struct vhost_blk *blk, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = nr; i < ARRAY_SIZE(blk->bvqs); i++) {
+		kvfree(blk->bvqs[i]);
+		blk->bvqs[i] = NULL;
+	}
+}
+
+/**
+ * vhost_blk_set_num_queues - VHOST_BLK_SET_NUM_QUEUES
+ * @blk:  the device
+ * @argp: __u32
+ *
+ * A vring takes 72 KiB, most of them from VHOST_SET_OWNER on.
+ *
+ * Context: process, dev.mutex held.
+ *
+ * Return: 0, or -EFAULT; -EBUSY there is an owner; -EINVAL 0, or more than it has.
+ */
+static long vhost_blk_set_num_queues(struct vhost_blk *blk, void __user *argp)
+{
+	u32 nr;
+
+	if (copy_from_user(&nr, argp, sizeof(nr)))
+		return -EFAULT;
+	if (vhost_dev_has_owner(&blk->dev))
+		return -EBUSY;
+	if (!nr || nr > blk->dev.nvqs)
+		return -EINVAL;
+	/* vhost core has nothing in a vring before there is an owner. */
+	blk->dev.nvqs = nr;
+	vhost_blk_vqs_free(blk, nr);
+	return 0;
 }
 
 /**
@@ -444,6 +482,8 @@ static long vhost_blk_locked_ioctl(struct vhost_blk *blk, unsigned int cmd,
 	long ret;
 
 	lockdep_assert_held(&blk->dev.mutex);
+	if (cmd == VHOST_BLK_SET_NUM_QUEUES)
+		return vhost_blk_set_num_queues(blk, argp);
 	for (i = 0; i < ARRAY_SIZE(vhost_blk_owner_ioctls); i++) {
 		if (vhost_blk_owner_ioctls[i].cmd != cmd)
 			continue;
@@ -474,24 +514,37 @@ static long vhost_blk_ioctl(struct file *file, unsigned int cmd, unsigned long a
 
 /* ---- the character device ---- */
 
+static void vhost_blk_free(struct vhost_blk *blk)
+{
+	vhost_blk_vqs_free(blk, 0);
+	kfree(blk);
+}
+
 static int vhost_blk_open(struct inode *inode, struct file *file)
 {
 	struct vhost_blk *blk;
 	unsigned int i;
 
-	blk = kvzalloc(sizeof(*blk), GFP_KERNEL_ACCOUNT);
+	blk = kzalloc(sizeof(*blk), GFP_KERNEL_ACCOUNT);
 	if (!blk)
 		return -ENOMEM;
 	init_waitqueue_head(&blk->drain_wait);
 	blk->id = atomic_inc_return(&vhost_blk_nr_opens);
 	for (i = 0; i < ARRAY_SIZE(blk->bvqs); i++) {
-		blk->vqs[i] = &blk->bvqs[i].vq;
-		vhost_blk_vq_init(&blk->bvqs[i], blk->id, i);
+		blk->bvqs[i] = kvzalloc(sizeof(*blk->bvqs[i]), GFP_KERNEL_ACCOUNT);
+		if (!blk->bvqs[i])
+			goto free;
+		blk->vqs[i] = &blk->bvqs[i]->vq;
+		vhost_blk_vq_init(blk->bvqs[i], blk->id, i);
 	}
 	vhost_dev_init(&blk->dev, blk->vqs, ARRAY_SIZE(blk->vqs), UIO_MAXIOV,
 		       VHOST_BLK_PASS_REQS, VHOST_BLK_PASS_BYTES, true, vhost_blk_iotlb_msg);
 	file->private_data = blk;
 	return 0;
+
+free:
+	vhost_blk_free(blk);
+	return -ENOMEM;
 }
 
 static int vhost_blk_release(struct inode *inode, struct file *file)
@@ -503,7 +556,7 @@ static int vhost_blk_release(struct inode *inode, struct file *file)
 	mutex_unlock(&blk->dev.mutex);
 	vhost_dev_stop(&blk->dev);
 	vhost_dev_cleanup(&blk->dev);
-	kvfree(blk);
+	vhost_blk_free(blk);
 	return 0;
 }
 

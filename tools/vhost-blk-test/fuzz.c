@@ -331,9 +331,9 @@ static void iotlb_any(struct fuzz *f)
 static void do_own_ioctl(struct fuzz *f)
 {
 	struct vhost_blk_stats stats;
-	uint32_t wce = chance(f, 90) ? rnd(f, 2) : next(&f->rng);
+	uint32_t wce = chance(f, 90) ? rnd(f, 2) : next(&f->rng), nr = rnd(f, VT_NR_QUEUES + 2);
 
-	switch (rnd(f, 4)) {
+	switch (rnd(f, 5)) {
 	case 0:
 		vt_ioctl(f->dev.fd, VHOST_BLK_SET_WCE, &wce, sizeof(wce));
 		break;
@@ -342,6 +342,9 @@ static void do_own_ioctl(struct fuzz *f)
 		break;
 	case 2:
 		log_any(f);
+		break;
+	case 3:
+		vt_ioctl(f->dev.fd, VHOST_BLK_SET_NUM_QUEUES, &nr, sizeof(nr));
 		break;
 	default:
 		iotlb_any(f);

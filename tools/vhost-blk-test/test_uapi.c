@@ -96,6 +96,42 @@ TEST_F(fresh, features)
 	EXPECT_EQ(0, vt_ioctl(self->fd, VHOST_SET_FEATURES, &ack, 8));
 }
 
+TEST_F(fresh, num_queues)
+{
+	static const struct {
+		uint32_t nr;
+		int r;
+	} asked[] = {
+		{ 0, -EINVAL }, { VT_NR_QUEUES + 1, -EINVAL }, { UINT32_MAX, -EINVAL },
+		{ VT_NR_QUEUES, 0 }, { 3, 0 }, { 4, -EINVAL }, { 3, 0 }, { 2, 0 },
+	};
+	uint32_t arg[16] = {}, one = 1;
+
+	EXPECT_EQ(-EFAULT, vt_ioctl(self->fd, VHOST_BLK_SET_NUM_QUEUES, NULL, 0));
+	for (unsigned int i = 0; i < ARRAY_SIZE(asked); i++) {
+		arg[0] = asked[i].nr;
+		EXPECT_EQ(asked[i].r, vt_ioctl(self->fd, VHOST_BLK_SET_NUM_QUEUES, arg, 4))
+			TH_LOG("%u", asked[i].nr);
+	}
+	ASSERT_EQ(0, vt_ioctl(self->fd, VHOST_SET_OWNER, NULL, 0));
+	EXPECT_EQ(-EBUSY, vt_ioctl(self->fd, VHOST_BLK_SET_NUM_QUEUES, &one, 4));
+	for (unsigned int i = 0; i < ARRAY_SIZE(vring_cmd); i++) {
+		arg[0] = 2;
+		EXPECT_EQ(-ENOBUFS, vt_ioctl(self->fd, vring_cmd[i].nr, arg, sizeof(arg)))
+			TH_LOG("%s", vring_cmd[i].name);
+	}
+	arg[0] = 1;
+	EXPECT_EQ(0, vt_ioctl(self->fd, VHOST_GET_VRING_BASE, arg, sizeof(arg)));
+	/* for the next owner, too */
+	ASSERT_EQ(0, vt_ioctl(self->fd, VHOST_RESET_OWNER, NULL, 0));
+	ASSERT_EQ(0, vt_ioctl(self->fd, VHOST_SET_OWNER, NULL, 0));
+	EXPECT_EQ(0, vt_ioctl(self->fd, VHOST_GET_VRING_BASE, arg, sizeof(arg)));
+	arg[0] = 2;
+	EXPECT_EQ(-ENOBUFS, vt_ioctl(self->fd, VHOST_GET_VRING_BASE, arg, sizeof(arg)));
+	ASSERT_EQ(0, vt_ioctl(self->fd, VHOST_RESET_OWNER, NULL, 0));
+	EXPECT_EQ(0, vt_ioctl(self->fd, VHOST_BLK_SET_NUM_QUEUES, &one, 4));
+}
+
 /* F14 */
 TEST_F(fresh, unknown_ioctl)
 {
@@ -698,6 +734,29 @@ TEST(all_queues)
 }
 
 /* The smallest rings there are */
+/* No queues but these: attached, switched, reset and closed as with all of them. */
+TEST(no_other_queues)
+{
+	struct vt_opts opts = { .nr_queues = 2, .only_these = true };
+	uint64_t features = VT_F_BASE | VT_F(VIRTIO_F_ACCESS_PLATFORM);
+	struct vhost_blk_stats stats;
+	struct vt_dev dev;
+
+	ASSERT_EQ(0, vt_dev_init(&dev, &opts));
+	for (unsigned int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, vt_attach(&dev, vt_disk.fd));
+		for (unsigned int j = 0; j < 2; j++)
+			EXPECT_EQ(0, vt_good(&dev.q[j]));
+		EXPECT_EQ(0, vt_ioctl(dev.fd, VHOST_BLK_SET_WCE, &(uint32_t) { i }, 4));
+		EXPECT_EQ(0, vt_ioctl(dev.fd, VHOST_BLK_GET_STATS, &stats, sizeof(stats)));
+		EXPECT_LT(0, stats.read.ops);
+		ASSERT_EQ(0, vt_detach(&dev));
+	}
+	EXPECT_EQ(0, vt_ioctl(dev.fd, VHOST_SET_FEATURES, &features, 8));
+	EXPECT_EQ(0, vt_ioctl(dev.fd, VHOST_RESET_OWNER, NULL, 0));
+	vt_dev_fini(&dev);
+}
+
 TEST(small_rings)
 {
 	for (unsigned int num = 1; num <= 4; num *= 2) {

@@ -9,46 +9,14 @@
 
 #include "vt_test.h"
 
-/* Newer than the headers that this may be built with. */
-#ifndef VHOST_NEW_WORKER
-struct vhost_worker_state {
-	unsigned int worker_id;
-};
-
-struct vhost_vring_worker {
-	unsigned int index;
-	unsigned int worker_id;
-};
-
-#define VHOST_NEW_WORKER		_IOR(VHOST_VIRTIO, 0x8, struct vhost_worker_state)
-#define VHOST_FREE_WORKER		_IOW(VHOST_VIRTIO, 0x9, struct vhost_worker_state)
-#define VHOST_ATTACH_VRING_WORKER	_IOW(VHOST_VIRTIO, 0x15, struct vhost_vring_worker)
-#define VHOST_GET_VRING_WORKER		_IOWR(VHOST_VIRTIO, 0x16, struct vhost_vring_worker)
-#endif
-
 #define NR_QUEUES	4
 #define NOBODY		0x12345678
-
-static int worker_new(const struct vt_dev *dev)
-{
-	struct vhost_worker_state s = {};
-	int r = vt_ioctl(dev->fd, VHOST_NEW_WORKER, &s, sizeof(s));
-
-	return r ?: (int)s.worker_id;
-}
 
 static int worker_free(const struct vt_dev *dev, unsigned int id)
 {
 	struct vhost_worker_state s = { .worker_id = id };
 
 	return vt_ioctl(dev->fd, VHOST_FREE_WORKER, &s, sizeof(s));
-}
-
-static int worker_attach(const struct vt_dev *dev, unsigned int queue, unsigned int id)
-{
-	struct vhost_vring_worker w = { .index = queue, .worker_id = id };
-
-	return vt_ioctl(dev->fd, VHOST_ATTACH_VRING_WORKER, &w, sizeof(w));
 }
 
 static int worker_of(const struct vt_dev *dev, unsigned int queue)
@@ -109,9 +77,9 @@ FIXTURE_TEARDOWN(workers)
 static void worker_per_queue(struct __test_metadata *_metadata, workers_data *self)
 {
 	for (int i = 0; i < NR_QUEUES; i++) {
-		self->id[i] = worker_new(&self->dev);
+		self->id[i] = vt_worker_new(&self->dev);
 		ASSERT_LE(0, self->id[i]);
-		ASSERT_EQ(0, worker_attach(&self->dev, i, self->id[i]));
+		ASSERT_EQ(0, vt_worker_attach(&self->dev, i, self->id[i]));
 		EXPECT_EQ(self->id[i], worker_of(&self->dev, i));
 	}
 }
@@ -130,9 +98,9 @@ TEST_F(workers, unknown_to_old_kernels)
 	if (kernel_has_workers())
 		SKIP(return, "this kernel has several workers a device");
 	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
-	EXPECT_EQ(-ENOTTY, worker_new(&self->dev));
+	EXPECT_EQ(-ENOTTY, vt_worker_new(&self->dev));
 	EXPECT_EQ(-ENOTTY, worker_free(&self->dev, 0));
-	EXPECT_EQ(-ENOTTY, worker_attach(&self->dev, 0, 0));
+	EXPECT_EQ(-ENOTTY, vt_worker_attach(&self->dev, 0, 0));
 	EXPECT_EQ(-ENOTTY, worker_of(&self->dev, 0));
 	EXPECT_EQ(0, vt_good(&self->dev.q[0]));
 	EXPECT_EQ(0, vt_detach(&self->dev));
@@ -194,7 +162,7 @@ TEST_F_TIMEOUT(workers, move_under_load, 300)
 	load_start(_metadata, self);
 	id[0] = worker_of(&self->dev, 0);
 	for (int i = 1; i < 3; i++) {
-		id[i] = worker_new(&self->dev);
+		id[i] = vt_worker_new(&self->dev);
 		ASSERT_LE(0, id[i]);
 	}
 	srand(18);
@@ -202,7 +170,7 @@ TEST_F_TIMEOUT(workers, move_under_load, 300)
 		unsigned int q = rand() % NR_QUEUES;
 		int to = rand() % 3, r;
 
-		ASSERT_EQ(0, worker_attach(&self->dev, q, id[to]));
+		ASSERT_EQ(0, vt_worker_attach(&self->dev, q, id[to]));
 		ASSERT_EQ(id[to], worker_of(&self->dev, q));
 		ASSERT_EQ(0, vt_load_more(&self->load[q], 3)) {
 			TH_LOG("%s", self->load[q].what);
@@ -213,7 +181,7 @@ TEST_F_TIMEOUT(workers, move_under_load, 300)
 		if (r == -EBUSY)
 			continue;
 		ASSERT_EQ(0, r);
-		id[to] = worker_new(&self->dev);
+		id[to] = vt_worker_new(&self->dev);
 		ASSERT_LE(0, id[to]);
 	}
 	vt_loads_go_on(_metadata, self->load, NR_QUEUES, 20);
@@ -227,20 +195,20 @@ TEST_F(workers, free)
 
 	NEEDS_WORKERS;
 	first = worker_of(&self->dev, 0);
-	second = worker_new(&self->dev);
+	second = vt_worker_new(&self->dev);
 	ASSERT_LE(0, second);
 	EXPECT_NE(first, second);
 	load_start(_metadata, self);
 	/* also the queues that are not in use have a worker */
 	for (unsigned int i = 0; i < VT_NR_QUEUES; i++) {
 		EXPECT_EQ(-EBUSY, worker_free(&self->dev, first));
-		EXPECT_EQ(0, worker_attach(&self->dev, i, second));
+		EXPECT_EQ(0, vt_worker_attach(&self->dev, i, second));
 		EXPECT_EQ(-EBUSY, worker_free(&self->dev, second));
 	}
 	/* nobody needs the one that came with the device */
 	EXPECT_EQ(0, worker_free(&self->dev, first));
 	EXPECT_EQ(-ENODEV, worker_free(&self->dev, first));
-	EXPECT_EQ(-ENODEV, worker_attach(&self->dev, 0, first));
+	EXPECT_EQ(-ENODEV, vt_worker_attach(&self->dev, 0, first));
 	vt_loads_go_on(_metadata, self->load, NR_QUEUES, 20);
 	vt_loads_stop(_metadata, self->load, NR_QUEUES);
 	/* a detach takes the workers from nobody */
@@ -255,9 +223,9 @@ TEST_F(workers, bad_arguments)
 {
 	NEEDS_WORKERS;
 	ASSERT_EQ(0, vt_attach(&self->dev, self->disk.fd));
-	EXPECT_EQ(-ENODEV, worker_attach(&self->dev, 0, NOBODY));
+	EXPECT_EQ(-ENODEV, vt_worker_attach(&self->dev, 0, NOBODY));
 	EXPECT_EQ(-ENODEV, worker_free(&self->dev, NOBODY));
-	EXPECT_EQ(-ENOBUFS, worker_attach(&self->dev, VT_NR_QUEUES, worker_of(&self->dev, 0)));
+	EXPECT_EQ(-ENOBUFS, vt_worker_attach(&self->dev, VT_NR_QUEUES, worker_of(&self->dev, 0)));
 	EXPECT_EQ(-ENOBUFS, worker_of(&self->dev, VT_NR_QUEUES));
 	EXPECT_EQ(-ENOBUFS, worker_of(&self->dev, UINT32_MAX));
 	EXPECT_EQ(-EFAULT, vt_ioctl(self->dev.fd, VHOST_NEW_WORKER, NULL, 0));
@@ -268,7 +236,7 @@ TEST_F(workers, bad_arguments)
 	EXPECT_EQ(0, vt_detach(&self->dev));
 	/* without an owner there are none */
 	ASSERT_EQ(0, vt_ioctl(self->dev.fd, VHOST_RESET_OWNER, NULL, 0));
-	EXPECT_EQ(-EPERM, worker_new(&self->dev));
+	EXPECT_EQ(-EPERM, vt_worker_new(&self->dev));
 	EXPECT_EQ(-EPERM, worker_of(&self->dev, 0));
 	ASSERT_EQ(0, vt_ioctl(self->dev.fd, VHOST_SET_OWNER, NULL, 0));
 	EXPECT_LE(0, worker_of(&self->dev, 0));
@@ -379,10 +347,10 @@ TEST_F(workers, move_in_flight)
 
 	NEEDS_WORKERS;
 	workers_busy(_metadata, self);
-	id = worker_new(&self->dev);
+	id = vt_worker_new(&self->dev);
 	ASSERT_LE(0, id);
 	for (int i = 0; i < NR_QUEUES; i++) {
-		ASSERT_EQ(0, worker_attach(&self->dev, i, id));
+		ASSERT_EQ(0, vt_worker_attach(&self->dev, i, id));
 		ASSERT_EQ(0, worker_free(&self->dev, self->id[i]));
 	}
 	for (int i = 0; i < NR_QUEUES; i++)

@@ -135,4 +135,11 @@ struct vhost_blk_stats {
  */
 #define VHOST_BLK_SET_WCE	_IOW(VHOST_BLK_IOCTL, 0x54, __u32)
 
+/*
+ * Have no more virtqueues than this, to spare the memory of the others: from 1 to as
+ * many as there are, which is VHOST_BLK_MAX_VQS at first. Before VHOST_SET_OWNER, or
+ * after VHOST_RESET_OWNER. Other indices are then as those above VHOST_BLK_MAX_VQS.
+ */
+#define VHOST_BLK_SET_NUM_QUEUES _IOW(VHOST_BLK_IOCTL, 0x55, __u32)
+
 #endif /* _UAPI_LINUX_VHOST_BLK_H */

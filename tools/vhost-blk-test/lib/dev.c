@@ -175,7 +175,9 @@ int vt_dev_open(struct vt_dev *dev)
 	dev->fd = vt_transport ? vt_transport->open() : open(VT_DEV, O_RDWR | O_CLOEXEC);
 	if (dev->fd < 0)
 		return -errno;
-	r = vt_ioctl(dev->fd, VHOST_SET_OWNER, NULL, 0);
+	r = !dev->only_these ? 0 : vt_ioctl(dev->fd, VHOST_BLK_SET_NUM_QUEUES, &dev->nr_queues,
+					    sizeof(dev->nr_queues));
+	r = r ?: vt_ioctl(dev->fd, VHOST_SET_OWNER, NULL, 0);
 	r = r ?: vt_ioctl(dev->fd, VHOST_SET_FEATURES, &dev->features, sizeof(dev->features));
 	return r ?: vt_mem_set(&dev->mem, dev->fd);
 }
@@ -189,6 +191,7 @@ int vt_dev_init(struct vt_dev *dev, const struct vt_opts *opts)
 	dev->fd = -1;
 	dev->features = opts->features ?: VT_F_BASE;
 	dev->indirect = opts->indirect;
+	dev->only_these = opts->only_these;
 	dev->nr_queues = opts->nr_queues ?: 1;
 	r = vt_mem_init(&dev->mem);
 	r = r ?: vt_dev_open(dev);
@@ -233,4 +236,19 @@ int vt_query(int fd, int bdev_fd, struct vhost_blk_query *query)
 	memset(query, 0, sizeof(*query));
 	query->fd = bdev_fd;
 	return vt_ioctl(fd, VHOST_BLK_QUERY_BACKEND, query, sizeof(*query));
+}
+
+int vt_worker_new(const struct vt_dev *dev)
+{
+	struct vhost_worker_state s = {};
+	int r = vt_ioctl(dev->fd, VHOST_NEW_WORKER, &s, sizeof(s));
+
+	return r ?: (int)s.worker_id;
+}
+
+int vt_worker_attach(const struct vt_dev *dev, unsigned int i, unsigned int id)
+{
+	struct vhost_vring_worker w = { .index = i, .worker_id = id };
+
+	return vt_ioctl(dev->fd, VHOST_ATTACH_VRING_WORKER, &w, sizeof(w));
 }

@@ -191,6 +191,7 @@ int vt_queue_idle(struct vt_queue *q);
 struct vt_opts {
 	uint64_t features;	/* acked; 0: VT_F_BASE */
 	unsigned int nr_queues;	/* 0: 1 */
+	bool only_these;	/* the device is to have no more */
 	unsigned int num;	/* ring size, 0: 256 */
 	bool indirect;		/* for the requests that the lib builds */
 };
@@ -199,6 +200,7 @@ struct vt_dev {
 	int fd;
 	uint64_t features;
 	bool indirect;
+	bool only_these;
 	unsigned int nr_queues;
 	struct vt_mem mem;
 	struct vt_queue q[VT_NR_QUEUES];
@@ -235,6 +237,28 @@ int vt_vring_base(struct vt_dev *dev, unsigned int i);
 int vt_vring_reset(struct vt_dev *dev, unsigned int i, uint16_t base);
 int vt_vring_fd(struct vt_dev *dev, unsigned long cmd, unsigned int i, int fd);
 int vt_query(int fd, int bdev_fd, struct vhost_blk_query *query);
+
+/* Newer than the headers that this may be built with. */
+#ifndef VHOST_NEW_WORKER
+struct vhost_worker_state {
+	unsigned int worker_id;
+};
+
+struct vhost_vring_worker {
+	unsigned int index;
+	unsigned int worker_id;
+};
+
+#define VHOST_NEW_WORKER		_IOR(VHOST_VIRTIO, 0x8, struct vhost_worker_state)
+#define VHOST_FREE_WORKER		_IOW(VHOST_VIRTIO, 0x9, struct vhost_worker_state)
+#define VHOST_ATTACH_VRING_WORKER	_IOW(VHOST_VIRTIO, 0x15, struct vhost_vring_worker)
+#define VHOST_GET_VRING_WORKER		_IOWR(VHOST_VIRTIO, 0x16, struct vhost_vring_worker)
+#endif
+
+/* A worker more (Linux 6.5 and later). Returns its id, or -errno. */
+int vt_worker_new(const struct vt_dev *dev);
+/* Let worker @id serve queue @i from now on. */
+int vt_worker_attach(const struct vt_dev *dev, unsigned int i, unsigned int id);
 
 /* ---- the log of writes to guest memory (log.c) ---- */
 
