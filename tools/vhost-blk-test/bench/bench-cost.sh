@@ -34,7 +34,9 @@ relay() {
 			continue
 		fi
 		echo "$line" >>"$out/cost.jsonl"
-		say "$(jq -r '"\(.backend), \(.bytes) bytes, \(.depth) in flight, \(.queues) queues, irqmode \(.irqmode): \(.ns | round)"' <<<"$line")"
+		say "$(jq -r '"\(.backend), \(.bytes) bytes, \(.depth) in flight, \(.queues) queues, " +
+			"\(.devices // 1) devices, irqmode \(.irqmode): " +
+			if .ns then "\(.ns | round)" else "\(.allocations) slab allocations" end' <<<"$line")"
 	done
 }
 
@@ -43,20 +45,51 @@ table() {
 		def backends: map(.backend) | unique;
 		def cell($rows; $b): ($rows | map(select(.backend == $b))[0].ns) as $ns |
 			if $ns then ($ns | round | tostring) else "-" end;
-		backends as $all | (["irqmode", "bytes", "depth", "queues", "indirect"] + $all),
-		(group_by([.irqmode, .queues, .indirect, .bytes, .depth])[] as $rows |
-			[$rows[0] | .irqmode, .bytes, .depth, .queues, .indirect] +
+		map(select(.ns)) | backends as $all |
+		(["irqmode", "bytes", "depth", "queues", "indirect", "devices"] + $all),
+		(group_by([.irqmode, .queues, .indirect, .devices // 1, .bytes, .depth])[] as $rows |
+			[$rows[0] | .irqmode, .bytes, .depth, .queues, .indirect, .devices // 1] +
 			[$all[] as $b | cell($rows; $b)]) | @tsv' "$out/cost.json" | column -t
 }
 
 events() {
-	jq -r '["irqmode", "bytes", "depth", "queues", "kicks", "calls", "switches", "pins"],
-		(.[] | select(.backend == "vhost-blk") |
-		[.irqmode, .bytes, .depth, .queues, .kicks, .calls, .switches, .pins]) | @tsv' "$out/cost.json" | column -t
+	jq -r '["irqmode", "bytes", "depth", "queues", "indirect", "devices", "kicks", "calls", "switches", "pins"],
+		(.[] | select(.backend == "vhost-blk" and .ns) |
+		[.irqmode, .bytes, .depth, .queues, .indirect, .devices, .kicks, .calls, .switches, .pins]) |
+		@tsv' "$out/cost.json" | column -t
+}
+
+# What Documentation/benchmarks.rst has targets for.
+summary() {
+	jq -r '
+		def rows($b; $case): map(select(. as $row | $row.backend == $b and .ns and
+			all({irqmode: 0, bytes: 4096, depth: 32, queues: 1, indirect: false, devices: 1} + $case |
+				to_entries[]; . as $e | ($row | {devices: 1} + .)[$e.key] == $e.value)));
+		def cost($b; $case): rows($b; $case)[0].ns;
+		def short: if . == null then "-" else . * 1000 | round / 1000 | tostring end;
+		def ratio($what; $a; $b): [$what, ($a | short), ($b | short),
+			(if $a and $b then $a / $b else null end | short)];
+		def own($case): cost("vhost-blk"; $case);
+		def against($what; $b; $case): ratio("\($what) ÷ \($b)"; own($case); cost($b; $case));
+		["", "vhost-blk", "the other", "ratio"],
+		against("32 in flight"; "libaio"; {}), against("1 in flight"; "libaio"; {depth: 1}),
+		against("timer, 32 in flight"; "libaio"; {irqmode: 2}),
+		against("timer, 1 in flight"; "libaio"; {irqmode: 2, depth: 1}),
+		against("32 in flight"; "vhost-user-native"; {}),
+		against("64 KiB, 32 in flight"; "io_uring"; {bytes: 65536}),
+		ratio("4 queues ÷ 1 queue"; own({queues: 4}); own({})),
+		ratio("8 devices ÷ 1 device"; own({devices: 8}); own({})),
+		ratio("8 devices ÷ 1 device, 1 in flight"; own({devices: 8, depth: 1}); own({depth: 1})),
+		(rows("vhost-blk"; {})[0] | ["calls", .calls, "-", "-"], ["kicks", .kicks, "-", "-"]),
+		(.[] | select(has("allocations")) | ["slab allocations, \(.bytes) bytes", .allocations, "-", "-"]),
+		["KiB of kernel memory for a device with one queue of 256",
+			rows("vhost-blk"; {devices: 8})[0].memory_kib, "-", "-"] |
+		@tsv' "$out/cost.json" | LC_ALL=C.UTF-8 column -t -s $'\t'
 }
 
 plot() {
-	jq -r 'map(select(.irqmode == 0 and .bytes == 4096 and .queues == 1 and .indirect == false)) |
+	jq -r 'map(select(.ns and .irqmode == 0 and .bytes == 4096 and .queues == 1 and .indirect == false and
+			(.devices // 1) == 1)) |
 		[group_by(.backend)[] | ["\"\(.[0].backend)\""] + [sort_by(.depth)[] | "\(.depth) \(.ns)"] |
 			join("\n")] | join("\n\n\n")' \
 		"$out/cost.json" >"$out/cost.dat"
@@ -94,4 +127,7 @@ table
 echo
 echo "What happens per request, vhost-blk:"
 events
+echo
+echo "In short: instructions per request of 4 KiB, where nothing else is said:"
+summary
 say "done: $out/cost.json, $out/cost.svg"

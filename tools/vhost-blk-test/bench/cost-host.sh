@@ -5,7 +5,8 @@
 # which a nanosecond is an instruction (run.sh --count-instructions). Prints one line
 # of JSON for each case: who serves, irqmode of null_blk (0: completes at once, 1: in
 # a soft interrupt, 2: by a timer after 10 us), size, requests in flight, and "ns", the
-# cost of a request.
+# cost of a request, or "allocations", how many of its objects come from the kernel's
+# slab caches.
 #
 # usage: cost-host.sh VRING_COST IO_URING|"" [gate | profile DIRECTORY IRQMODE OPTION...]
 #   gate      only what cost-gate.sh watches, after a line with the kernel's version
@@ -23,11 +24,13 @@ set -euo pipefail
 vring_cost=$1 io_uring=$2
 trap 'storage_stop' EXIT
 
-# disk_create IRQMODE: without memory behind it; sets disk
+# disk_create IRQMODE [NAME]: without memory behind it; sets disk
 disk_create() {
-	[[ ! -d /sys/kernel/config/nullb/cost ]] || null_blk_remove cost
+	local name=${2-cost}
+
+	[[ ! -d /sys/kernel/config/nullb/$name ]] || null_blk_remove "$name"
 	irqmode=$1
-	null_blk_create cost 1024 memory_backed=0 irqmode="$irqmode" completion_nsec=10000
+	null_blk_create "$name" 1024 memory_backed=0 irqmode="$irqmode" completion_nsec=10000
 	disk=$null_blk
 	echo none >"/sys/block/${disk##*/}/queue/scheduler"
 }
@@ -87,9 +90,52 @@ by_vring() {
 	vring "$backend" "$target" --queues 4
 }
 
+# With eight devices, each with a disk of its own.
+many_devices() {
+	local i depth disks=()
+
+	for ((i = 0; i < 8; i++)); do
+		disk_create 0 "cost$i"
+		disks+=("$disk")
+	done
+	for depth in 1 32; do
+		row vhost-blk "$("$vring_cost" --depth "$depth" "${disks[@]}")"
+	done
+	for ((i = 0; i < 8; i++)); do null_blk_remove "cost$i"; done
+}
+
+# Of all tasks together.
+allocations_so_far() {
+	local event
+
+	for event in kmalloc kmem_cache_alloc; do
+		sed -nE 's/^ +Hits: //p' "/sys/kernel/tracing/events/kmem/$event/hist"
+	done | paste -sd+ | bc
+}
+
+# allocations BYTES: as for the cost, what set-up takes cancels
+allocations() {
+	local nr=20000 event first second all
+
+	for event in kmalloc kmem_cache_alloc; do
+		echo 'hist:keys=common_cpu' >"/sys/kernel/tracing/events/kmem/$event/trigger"
+	done
+	"$vring_cost" --bytes "$1" --requests $nr "$disk" >"$work/once"
+	first=$(allocations_so_far)
+	"$vring_cost" --bytes "$1" --requests $((2 * nr)) "$disk" >"$work/twice"
+	second=$(allocations_so_far)
+	for event in kmalloc kmem_cache_alloc; do
+		echo '!hist:keys=common_cpu' >"/sys/kernel/tracing/events/kmem/$event/trigger"
+	done
+	# vring_cost runs 1.75 times what it counts.
+	all=$(bc <<<"scale=4; ($second - 2 * $first) / (1.75 * $nr)")
+	row vhost-blk "$(printf '{"bytes":%d,"depth":32,"queues":1,"indirect":false,"devices":1,"allocations":%.4f}' "$1" "$all")"
+}
+
 all_cases() {
 	local mode depth bytes aio
 
+	many_devices
 	for mode in 0 1 2; do
 		disk_create "$mode"
 		for depth in 1 8 32 128; do
@@ -104,6 +150,7 @@ all_cases() {
 		done
 		storage_stop
 		[[ $mode == 0 ]] || continue
+		for bytes in 4096 65536; do allocations "$bytes"; done
 		for bytes in 512 8192 65536 1048576; do
 			libaio "$bytes" 32
 			io_uring io_uring "$bytes" 32 0

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Drives a virtio-blk back end over its vrings, as a guest would, and prints what
+ * Drives virtio-blk back ends over their vrings, as guests would, and prints what
  * a request costs: one line of JSON.
  *
- * usage: vring_cost [OPTION...] BACKEND
+ * usage: vring_cost [OPTION...] BACKEND...
  *   BACKEND         a block device, which /dev/vhost-blk then serves, or the socket
- *                   of a vhost-user-blk back end
+ *                   of a vhost-user-blk back end; all of the same kind
  *   --bytes N       of a request (4096)
  *   --depth N       requests in flight on each queue (32); that many are published
  *                   at once, and all awaited
- *   --queues N      (1)
+ *   --queues N      (1) of each back end
+ *   --workers N     of each device (1), which share its queues; Linux 6.5 and later
  *   --indirect      each request is one descriptor and a table
  *   --requests N    to count, beyond those that are not (20000)
  *   --write PERCENT of the requests (50)
  *
  * Offsets are random. What set-up and the first requests take does not count: a run
  * of N/4 requests and one of N/4 + N differ by N. Nanoseconds are those of
- * CLOCK_MONOTONIC; where a clock tick is an instruction, they are instructions.
+ * CLOCK_MONOTONIC; where a clock tick is an instruction, they are instructions. With
+ * several block devices also the kernel's memory for each but the first, in KiB.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -38,8 +40,9 @@
 #define USER_BYTES	(1024 * VT_MIB)
 
 struct options {
-	const char *backend;
-	unsigned int bytes, depth, queues, requests, write_percent;
+	char **backend;
+	unsigned int nr_backends;
+	unsigned int bytes, depth, queues, requests, write_percent, workers;
 	bool indirect;
 };
 
@@ -104,12 +107,16 @@ static void mark(void)
 #endif
 }
 
-static void count(const struct driver *d, double counter[NR_COUNTERS])
+static void count(const struct driver *d, const struct options *o, double counter[NR_COUNTERS])
 {
 	struct timespec ts;
 
-	counter[KICKS] = d->nr_kicks;
-	counter[CALLS] = d->nr_calls;
+	counter[KICKS] = 0;
+	counter[CALLS] = 0;
+	for (unsigned int i = 0; i < o->nr_backends; i++) {
+		counter[KICKS] += d[i].nr_kicks;
+		counter[CALLS] += d[i].nr_calls;
+	}
 	counter[SWITCHES] = number_of("/proc/stat", "ctxt");
 	counter[PINS] = number_of("/proc/vmstat", "nr_foll_pin_acquired");
 	clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -174,13 +181,21 @@ static void out_of_time(int signal __attribute__((unused)))
 	_exit(1);
 }
 
+/* A multiple of this is run. */
+static unsigned int batch(const struct options *o)
+{
+	return o->nr_backends * o->queues * o->depth;
+}
+
 static void run(struct driver *d, const struct options *o, unsigned int requests)
 {
-	for (unsigned int n = 0; n < requests; n += o->queues * o->depth) {
-		for (unsigned int i = 0; i < o->queues; i++)
-			batch_start(d, o, i);
-		for (unsigned int i = 0; i < o->queues; i++)
-			batch_wait(d, o, i);
+	unsigned int nr = o->nr_backends * o->queues;
+
+	for (unsigned int n = 0; n < requests; n += batch(o)) {
+		for (unsigned int i = 0; i < nr; i++)
+			batch_start(&d[i / o->queues], o, i % o->queues);
+		for (unsigned int i = 0; i < nr; i++)
+			batch_wait(&d[i / o->queues], o, i % o->queues);
 	}
 }
 
@@ -237,29 +252,47 @@ static void slots_init(struct driver *d, const struct options *o)
 	}
 }
 
-static void driver_init(struct driver *d, const struct options *o)
+/* Each queue has a worker of its own, or shares one. */
+static void workers_init(struct vt_dev *dev, const struct options *o)
+{
+	int worker[VT_NR_QUEUES], r;
+
+	for (unsigned int i = 0; o->workers > 1 && i < o->queues; i++) {
+		if (i < o->workers)
+			worker[i] = vt_worker_new(dev);
+		r = worker[i % o->workers];
+		r = r < 0 ? r : vt_worker_attach(dev, i, r);
+		if (r < 0)
+			die("several workers", r);
+	}
+}
+
+static void driver_init(struct driver *d, const struct options *o, const char *backend)
 {
 	struct vt_opts opts = {
 		.features = VT_F_BASE | VT_F_EVENT_IDX, .nr_queues = o->queues,
-		.num = o->depth > 80 ? 512 : 256,
+		.only_these = true, .num = o->depth > 80 ? 512 : 256,
 	};
 	struct stat st;
 	uint64_t bytes = 0;
 	int fd = -1, r;
 
 	d->random = 88172645463325252ULL;
-	if (stat(o->backend, &st))
-		die(o->backend, -errno);
+	if (stat(backend, &st))
+		die(backend, -errno);
 	if (S_ISSOCK(st.st_mode)) {
 		/* Its capacity is not asked for: the caller gives it what is this large. */
 		bytes = USER_BYTES;
-		vhost_user_select(o->backend);
+		opts.only_these = false;
+		vhost_user_select(backend);
 		r = vt_dev_init(&d->dev, &opts);
 	} else {
-		fd = open(o->backend, O_RDWR | O_CLOEXEC);
+		fd = open(backend, O_RDWR | O_CLOEXEC);
 		if (fd < 0 || ioctl(fd, BLKGETSIZE64, &bytes))
-			die(o->backend, -errno);
+			die(backend, -errno);
 		r = vt_dev_init(&d->dev, &opts);
+		if (!r)
+			workers_init(&d->dev, o);
 		r = r ?: vt_attach(&d->dev, fd);
 	}
 	if (r)
@@ -286,63 +319,94 @@ static void options_parse(struct options *o, int argc, char **argv)
 {
 	static const struct option names[] = {
 		{ "bytes", 1, NULL, 0 }, { "depth", 1, NULL, 1 }, { "queues", 1, NULL, 2 },
-		{ "requests", 1, NULL, 3 }, { "write", 1, NULL, 4 }, { "indirect", 0, NULL, 5 },
-		{ },
+		{ "requests", 1, NULL, 3 }, { "write", 1, NULL, 4 }, { "workers", 1, NULL, 5 },
+		{ "indirect", 0, NULL, 6 }, { },
 	};
 	static const struct {
 		unsigned int least, most;
 	} range[] = {
 		{ VT_SECTOR, VT_MIB }, { 1, 128 }, { 1, VT_NR_QUEUES }, { 1, 1 << 30 }, { 0, 100 },
+		{ 1, VT_NR_QUEUES },
 	};
 	unsigned int *const number[] = {
 		&o->bytes, &o->depth, &o->queues, &o->requests, &o->write_percent,
+		&o->workers,
 	};
 	int i;
 
-	*o = (struct options) { NULL, 4096, 32, 1, 20000, 50, false };
+	*o = (struct options) {
+		.bytes = 4096, .depth = 32, .queues = 1, .workers = 1,
+		.requests = 20000, .write_percent = 50,
+	};
 	while ((i = getopt_long(argc, argv, "", names, NULL)) != -1) {
-		if (i > 5)
+		if (i > 6)
 			exit(2);
-		else if (i == 5)
+		else if (i == 6)
 			o->indirect = true;
 		else
 			*number[i] = parse(optarg, range[i].least, range[i].most);
 	}
 	o->bytes &= ~(VT_SECTOR - 1);
-	if (optind != argc - 1) {
-		fprintf(stderr, "usage: vring_cost [OPTION...] BLOCK-DEVICE|SOCKET\n");
+	if (optind == argc) {
+		fprintf(stderr, "usage: vring_cost [OPTION...] BLOCK-DEVICE...|SOCKET...\n");
 		exit(2);
 	}
-	o->backend = argv[optind];
+	o->backend = argv + optind;
+	o->nr_backends = argc - optind;
+}
+
+/* What the kernel holds that is not freed when memory is short: objects, stacks, tables. */
+static double kernel_kib(void)
+{
+	FILE *f = fopen("/proc/sys/vm/stat_refresh", "w");
+
+	/* Each CPU counts for itself for a while. */
+	if (f) {
+		fputs("1", f);
+		fclose(f);
+	}
+	return number_of("/proc/meminfo", "SUnreclaim:") +
+	       number_of("/proc/meminfo", "VmallocUsed:");
 }
 
 int main(int argc, char **argv)
 {
-	static struct driver driver;
-	double counter[3][NR_COUNTERS];
+	double counter[3][NR_COUNTERS], kib = 0;
+	struct driver *driver;
 	struct options o;
-	unsigned int batch, nr[2];
+	unsigned int nr[2];
 
 	options_parse(&o, argc, argv);
-	driver_init(&driver, &o);
+	driver = calloc(o.nr_backends, sizeof(*driver));
+	if (!driver)
+		die("back ends", -ENOMEM);
+	for (unsigned int i = 0; i < o.nr_backends; i++) {
+		driver_init(&driver[i], &o, o.backend[i]);
+		/* What the first one takes may be there for all of them. */
+		if (!i)
+			kib = kernel_kib();
+	}
+	kib = kernel_kib() - kib;
 	signal(SIGALRM, out_of_time);
 	alarm(60);
-	batch = o.queues * o.depth;
-	nr[0] = (o.requests / 4 + batch - 1) / batch * batch;
-	nr[1] = nr[0] + (o.requests + batch - 1) / batch * batch;
-	run(&driver, &o, nr[0]);
+	nr[0] = (o.requests / 4 + batch(&o) - 1) / batch(&o) * batch(&o);
+	nr[1] = nr[0] + (o.requests + batch(&o) - 1) / batch(&o) * batch(&o);
+	run(driver, &o, nr[0]);
 	for (unsigned int i = 0; i < 2; i++) {
-		count(&driver, counter[i]);
-		run(&driver, &o, nr[i]);
+		count(driver, &o, counter[i]);
+		run(driver, &o, nr[i]);
 	}
-	count(&driver, counter[2]);
+	count(driver, &o, counter[2]);
 
-	printf("{\"bytes\":%u,\"depth\":%u,\"queues\":%u,\"indirect\":%s", o.bytes, o.depth,
+	printf("{\"bytes\":%u,\"depth\":%u,\"queues\":%u,\"indirect\":%s,", o.bytes, o.depth,
 	       o.queues, o.indirect ? "true" : "false");
+	printf("\"devices\":%u", o.nr_backends);
 	for (unsigned int i = 0; i < NR_COUNTERS; i++)
 		printf(",\"%s\":%.4f", counter_name[i],
 		       ((counter[2][i] - counter[1][i]) - (counter[1][i] - counter[0][i])) /
 		       (nr[1] - nr[0]));
+	if (o.nr_backends > 1 && !vt_transport)
+		printf(",\"memory_kib\":%.0f", kib / (o.nr_backends - 1));
 	printf("}\n");
 	return 0;
 }
