@@ -68,6 +68,9 @@ OBJECT_DECLARE_TYPE(VHostBlk, VHostBlkClass, VHOST_BLK)
  */
 #define VHOST_BLK_POLL_MS 250
 
+/* The kernel takes what is more as this. */
+#define VHOST_BLK_POLL_US_MAX 1000
+
 /* ---- what differs between QEMU 7.2 and 10.0 ---- */
 
 #if QEMU_VERSION_MAJOR < 10
@@ -210,6 +213,7 @@ struct VHostBlk {
     VirtIOBlock parent_obj;
     OnOffAuto vhost;         /* property: is /dev/vhost-blk to be used? */
     char *vhostfd;           /* property: a number, or a monitor fd's name */
+    uint32_t poll_us;        /* property: how long the kernel may poll a queue */
     Error *no_vhost;         /* why there is no vhost_dev; NULL: there is one */
     struct vhost_dev dev;
     struct vhost_virtqueue *vqs;
@@ -1232,13 +1236,25 @@ static int vhost_blk_set_serial(VHostBlk *v)
 static int vhost_blk_init_vhost(VHostBlk *v, int vhostfd, Error **errp)
 {
     VirtIOBlock *s = VIRTIO_BLK(v);
+    uint32_t nr = s->conf.num_queues;
     int ret, i;
 
+    /*
+     * To spare the memory of the others.  A module without this ioctl refuses it
+     * as all else that an owner may do.
+     */
+    if (ioctl(vhostfd, VHOST_BLK_SET_NUM_QUEUES, &nr) && errno != EPERM) {
+        ret = -errno;
+        error_setg_errno(errp, errno, VHOST_BLK_NODE " takes no %" PRIu32
+                         " virtqueues", nr);
+        close(vhostfd);
+        return ret;
+    }
     v->vqs = g_new0(struct vhost_virtqueue, s->conf.num_queues);
     v->dev.nvqs = s->conf.num_queues;
     v->dev.vqs = v->vqs;
     ret = vhost_dev_init(&v->dev, (void *)(uintptr_t)vhostfd,
-                         VHOST_BACKEND_TYPE_KERNEL, 0, errp);
+                         VHOST_BACKEND_TYPE_KERNEL, v->poll_us, errp);
     if (ret < 0) {
         g_free(v->vqs);
         v->vqs = NULL;
@@ -1298,6 +1314,10 @@ static void vhost_blk_realize(DeviceState *dev, Error **errp)
     if (s->conf.num_queues > VHOST_BLK_MAX_VQS &&
         s->conf.num_queues != VIRTIO_BLK_AUTO_NUM_QUEUES) {
         error_setg(errp, "num-queues must be at most %d", VHOST_BLK_MAX_VQS);
+        return;
+    }
+    if (v->poll_us > VHOST_BLK_POLL_US_MAX) {
+        error_setg(errp, "poll-us must be at most %d", VHOST_BLK_POLL_US_MAX);
         return;
     }
     vhostfd = vhost_blk_find_vhost(v, &err);
@@ -1378,6 +1398,7 @@ static void vhost_blk_get_changes(Object *obj, Visitor *visitor,
 static VHostBlkProperty vhost_blk_properties[] = {
     DEFINE_PROP_ON_OFF_AUTO("vhost", VHostBlk, vhost, ON_OFF_AUTO_AUTO),
     DEFINE_PROP_STRING("vhostfd", VHostBlk, vhostfd),
+    DEFINE_PROP_UINT32("poll-us", VHostBlk, poll_us, 0),
     VHOST_BLK_END_OF_PROPERTIES
 };
 

@@ -124,13 +124,13 @@ jq_functions='
 	def median: sort | if length % 2 == 1 then .[length / 2 | floor]
 		else (.[length / 2 - 1] + .[length / 2]) / 2 end;
 	def order: ["host", "virtio-blk", "iothread", "iothread-vq-mapping", "vhost-user-blk",
-		"vhost-scsi", "vhost-blk"];
+		"vhost-scsi", "vhost-blk", "vhost-blk-poll"];
 	def backends: map(.backend) as $there | order | map(select(IN($there[])));
 	def cells($axis): group_by(.[$axis]) | map({key: .[0][$axis], rows: .});
 	def short: if . >= 100 then round else (. * 10 | round / 10) end | tostring;
 	def spread: "\(median | short) ±\((max - min) * 50 / median | round)%";
 	def pick($b): map(select(.backend == $b));
-	def ratios($b; $what): sort_by(.round) | [pick("vhost-blk"), pick($b)] | transpose |
+	def ratios($a; $b; $what): sort_by(.round) | [pick($a), pick($b)] | transpose |
 		map(.[0][$what] / .[1][$what]);
 	def ratio: "\(median * 100 | round / 100) (\(min * 100 | round / 100)-\(max * 100 | round / 100))";
 	def part($case): .rows | map(select(. as $row | all($case | to_entries[]; $row[.key] == .value)));'
@@ -143,8 +143,8 @@ table() {
 		part($case) | backends as $all | cells($axis) as $cells |
 		["  \($axis)"] + ($cells | map(.key | tostring)),
 		($all[] as $b | ["  \($b)"] + ($cells | map(.rows | pick($b) | map(.[$what]) | spread))),
-		(("virtio-blk", "iothread", "vhost-user-blk") as $b | ["  vhost-blk ÷ \($b)"] +
-			($cells | map(.rows | ratios($b; $what) | ratio))) | @tsv' "$name.json" |
+		(("vhost-blk", "vhost-blk-poll") as $a | ("virtio-blk", "iothread", "vhost-user-blk") as $b |
+			["  \($a) ÷ \($b)"] + ($cells | map(.rows | ratios($a; $b; $what) | ratio))) | @tsv' "$name.json" |
 		LC_ALL=C.UTF-8 column -t -s $'\t'
 }
 

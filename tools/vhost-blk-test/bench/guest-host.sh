@@ -27,7 +27,7 @@ read -r -a vcpus_list <<<"$VCPUS"
 lio=/sys/kernel/config/target
 disk_names=()
 declare -A slot=([virtio-blk]=10 [iothread]=11 [iothread-vq-mapping]=12 [vhost-user-blk]=13
-	[vhost-scsi]=14 [vhost-blk]=15)
+	[vhost-scsi]=14 [vhost-blk]=15 [vhost-blk-poll]=16)
 
 fail() {
 	echo "FAILED: $*"
@@ -49,7 +49,7 @@ find_backends() {
 	else
 		echo "no vhost-scsi: this kernel does not have vhost_scsi and target_core_iblock"
 	fi
-	backends+=(vhost-blk)
+	backends+=(vhost-blk vhost-blk-poll)
 }
 
 # Disks of 1 GiB without memory behind them: what is measured is the way to them.
@@ -123,6 +123,8 @@ device() {
 		;;
 	vhost-scsi) args+=(-device "vhost-scsi-pci,wwpn=$(wwn_of "$2"),num_queues=$4,$at") ;;
 	vhost-blk) args+=(-drive "$drive" -device "vhost-blk-pci,drive=$id,id=$id,$at") ;;
+	# For as long as an iothread, by default.
+	vhost-blk-poll) args+=(-drive "$drive" -device "vhost-blk-pci,poll-us=32,drive=$id,id=$id,$at") ;;
 	esac
 }
 
@@ -159,10 +161,12 @@ guest_up() {
 }
 
 engines_are_vhost() {
-	local i
+	local i id
 
 	for ((i = 0; i < $1; i++)); do
-		until_true 10 engine_is vhost "vhost-blk-$i" || fail "the kernel does not serve vhost-blk-$i"
+		for id in "vhost-blk-$i" "vhost-blk-poll-$i"; do
+			until_true 10 engine_is vhost "$id" || fail "the kernel does not serve $id"
+		done
 	done
 }
 
