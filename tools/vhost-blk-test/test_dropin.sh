@@ -150,7 +150,24 @@ test_bad_input() {
 		"not an open /dev/vhost-blk"
 	check "a longer poll than the kernel has" refused '"drive":"other","poll-us":1001' "poll-us must be at most 1000"
 	check "more queues than the kernel has" refused '"drive":"other","num-queues":17' "at most 16"
-	check "after all this a good device is accepted" add "$DEVICE" '"drive":"other"'
+	check "after all this a good device is accepted, and polled for as long as it says" told_to_poll
+}
+
+# A kernel probe sees what vhost is told of each queue.
+told_to_poll() {
+	local dir=/sys/kernel/tracing event=events/kprobes/vt_ioctl told
+
+	: >"$dir/trace"
+	echo 'p:vt_ioctl vhost_vring_ioctl cmd=%si:u32 us=+u4(%dx):u32' >>"$dir/kprobe_events" || return
+	# VHOST_SET_VRING_BUSYLOOP_TIMEOUT
+	echo 'cmd == 0x4008af23' >"$dir/$event/filter"
+	echo 1 >"$dir/$event/enable"
+	add "$DEVICE" '"drive":"other","num-queues":3,"poll-us":77'
+	echo 0 >"$dir/$event/enable"
+	told=$(grep -c ' us=77$' "$dir/trace")
+	echo '-:vt_ioctl' >>"$dir/kprobe_events"
+	echo "told of $told queues"
+	((told == 3))
 }
 
 # default_properties TYPE: JSON of all that have a default value, set to that. That of
@@ -338,7 +355,7 @@ test_pairs() {
 	nodes
 	"pairs_on_$1"
 	args+=(-object iothread,id=thread -blockdev "$(blockdev own "$own")" -blockdev "$(blockdev lone "$lone")"
-		-device "$DEVICE,id=own,drive=own,serial=own,num-queues=2${no_vhost:+,poll-us=1000}"
+		-device "$DEVICE,id=own,drive=own,serial=own,num-queues=2"
 		-device "$DEVICE,id=lone,drive=lone,serial=lone,iothread=thread${no_vhost:+,$no_vhost}")
 	[[ $1 != pc || ! $has_mapping ]] || spread_over_iothreads
 	[[ $1 != q35 ]] || with_queue_reset
@@ -391,34 +408,7 @@ more_on_pc() {
 	check "the iothread does not serve that" thread_rests "$own"
 	[[ ! $has_mapping ]] || check "iothread-vq-mapping" spread_is_served
 	[[ $DEVICE == vhost-blk-pci ]] || return 0
-	check "a driver whose queue is polled hardly kicks" few_kicks "$own"
 	check "stop and cont change the engine" changes_are_counted
-}
-
-# kicks_for DISK: how often all of QEMU's drivers kick the kernel during 1024 requests to
-# that disk, one at a time; sets kicks
-kicks_for() {
-	local dir=/sys/kernel/tracing
-
-	echo 'p:vt_kick vhost_poll_wakeup' >>"$dir/kprobe_events" &&
-		echo 'hist:keys=common_cpu' >"$dir/events/kprobes/vt_kick/trigger" || return
-	guest_do 60 "dd if=/dev/$1 of=/dev/null bs=4k count=1024 iflag=direct status=none" || return
-	kicks=$(sed -nE 's/^ +Hits: //p' "$dir/events/kprobes/vt_kick/hist")
-	echo '!hist:keys=common_cpu' >"$dir/events/kprobes/vt_kick/trigger"
-	echo '-:vt_kick' >>"$dir/kprobe_events"
-	echo "$kicks kicks for 1024 requests"
-	[[ $kicks ]]
-}
-
-# Tried again: a machine that has much else to do may keep the driver from going on.
-few_kicks() {
-	local try
-
-	for try in 1 2 3; do
-		kicks_for "$1" || return
-		((kicks >= 512)) || return 0
-	done
-	return "$try"
 }
 
 changes_are_counted() {
