@@ -18,6 +18,7 @@
 #include <linux/slab.h>
 
 #include "blk-bdev.h"
+#include "blk-pins.h"
 #include "blk-trace.h"
 
 /* What all requests of one device together may hold. */
@@ -199,11 +200,56 @@ static ssize_t vhost_blk_bio_map_piece(struct vhost_blk_bdev_req *br, struct bio
 	return bytes;
 }
 
+/*
+ * The usual small request: all of its payload is in one page, and that is pinned
+ * already. Return: true if so.
+ */
+static bool vhost_blk_bio_map_pinned(struct vhost_blk_bdev_req *br, struct bio *bio,
+				     unsigned long addr)
+{
+	struct bio_vec *bv = bio->bi_io_vec;
+
+	br->pin = vhost_blk_pin_get(br->req.queue->pins, addr, vhost_blk_reads_medium(br));
+	if (!br->pin)
+		return false;
+	bv->bv_page = br->pin->page;
+	bv->bv_len = br->left;
+	bv->bv_offset = offset_in_page(addr);
+	bio->bi_vcnt = 1;
+	bio->bi_iter.bi_size = br->left;
+	br->sector += br->left >> SECTOR_SHIFT;
+	br->left = 0;
+	return true;
+}
+
+static bool vhost_blk_is_in_one_page(const struct vhost_blk_bdev_req *br, const struct bio *bio,
+				     unsigned long addr)
+{
+	return br->left <= PAGE_SIZE - offset_in_page(addr) &&
+	       br->left == br->iov->iov_len - br->skip &&
+	       !(br->left & (bdev_logical_block_size(bio->bi_bdev) - 1));
+}
+
 static int vhost_blk_bio_map(struct vhost_blk_bdev_req *br, struct bio *bio)
 {
-	while (br->left) {
-		ssize_t bytes = vhost_blk_bio_map_piece(br, bio);
+	unsigned long addr = (unsigned long)br->iov->iov_base + br->skip, seq;
+	struct vhost_blk_pins *pins = br->req.queue->pins;
+	ssize_t bytes;
 
+	if (pins && vhost_blk_is_in_one_page(br, bio, addr)) {
+		if (likely(vhost_blk_bio_map_pinned(br, bio, addr)))
+			return 0;
+		seq = vhost_blk_pins_seq(pins);
+		bytes = vhost_blk_bio_map_piece(br, bio);
+		if (bytes < 0)
+			return bytes;
+		br->pin = vhost_blk_pin_add(pins, addr, bio->bi_io_vec->bv_page,
+					    vhost_blk_reads_medium(br), seq);
+		vhost_blk_cursor_advance(br, bytes);
+		return 0;
+	}
+	while (br->left) {
+		bytes = vhost_blk_bio_map_piece(br, bio);
 		if (bytes < 0)
 			return bytes;
 		if (!bytes)
@@ -225,7 +271,12 @@ static void vhost_blk_bio_unmap(struct vhost_blk_bdev_req *br, struct bio *bio)
 		page = bio->bi_io_vec->bv_page;
 		if (dirty && !PageDirty(page))
 			set_page_dirty_lock(page);
-		unpin_user_page(page);
+		if (likely(br->pin)) {
+			vhost_blk_pin_put(br->pin);
+			br->pin = NULL;
+		} else {
+			unpin_user_page(page);
+		}
 		return;
 	}
 	for (i = 0; i < bio->bi_vcnt; i++)

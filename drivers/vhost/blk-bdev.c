@@ -336,6 +336,7 @@ static void vhost_blk_bdev_geometry(const struct vhost_blk_disk *disk,
 }
 
 const struct vhost_blk_disk_ops vhost_blk_bdev_ops = {
+	.pins_pages	= true,
 	.slot_bytes	= sizeof(struct vhost_blk_bdev_req),
 	.execute	= {
 		[VHOST_BLK_EXEC_RW]	= vhost_blk_bdev_execute_rw,

@@ -48,6 +48,7 @@ struct vhost_blk_bio {
  * @sector:   where they go
  * @saved:    copy of the payload's pieces, for use after execute()
  * @large:    the window's other bios
+ * @pin:      the page of its own bio, if that one stays pinned
  * @bio:      the slot's own bio
  * @vecs:     its bvecs
  */
@@ -66,6 +67,7 @@ struct vhost_blk_bdev_req {
 	sector_t sector;
 	struct iovec *saved;
 	struct vhost_blk_bio *large;
+	struct vhost_blk_pin *pin;
 	struct bio bio;
 	struct bio_vec vecs[VHOST_BLK_INLINE_VECS];
 };

@@ -14,6 +14,7 @@
 
 #include "blk-vq.h"
 #include "blk-compat.h"
+#include "blk-pins.h"
 
 #define CREATE_TRACE_POINTS
 #include "blk-trace.h"
@@ -636,6 +637,8 @@ int vhost_blk_vq_start(struct vhost_blk_vq *bvq, struct vhost_blk_disk *disk)
 	vhost_blk_iotlb_forget(bvq);
 	bvq->queue.disk = disk;
 	bvq->queue.mm = vq->dev->mm;
+	if (disk->ops->pins_pages)
+		bvq->queue.pins = vhost_blk_pins_create(vq->dev->mm);
 	vhost_vq_set_backend(vq, disk);
 	ret = vhost_vq_init_access(vq);
 	if (!ret && vq->kick)
@@ -678,6 +681,8 @@ bool vhost_blk_vq_is_drained(struct vhost_blk_vq *bvq)
 void vhost_blk_vq_free(struct vhost_blk_vq *bvq)
 {
 	flush_work(&bvq->orphan_work);
+	vhost_blk_pins_destroy(bvq->queue.pins);
+	bvq->queue.pins = NULL;
 	kvfree(bvq->slots);
 	bvq->slots = NULL;
 	bvq->queue.disk = NULL;

@@ -10,6 +10,7 @@
  *   blk-disk.c     host side: what all kinds of disks have in common
  *   blk-bdev.c     host side: block devices
  *   blk-bdev-rw.c  host side: from a checked read or write to bios
+ *   blk-pins.c     host side: pages that stay pinned from one request to the next
  *   blk-file.c     host side: raw image files
  *
  * This header names neither vrings nor bios, so that each side can be built
@@ -34,6 +35,7 @@
  *                                         of the host side's half, both atomic;
  *                                         of an image file's while it is with
  *                                         the file system, all of its half
+ *   vhost_blk_pins                        see blk-pins.c
  *   vhost_blk_disk.bounce_pages, .copies  atomic
  *   vhost_blk_disk.abort                  written under vhost_dev.mutex, read
  *                                         anywhere
@@ -76,6 +78,7 @@
 struct mm_struct;
 struct vhost_blk_disk;
 struct vhost_blk_log;
+struct vhost_blk_pins;
 struct vhost_blk_req;
 
 /**
@@ -113,6 +116,7 @@ struct vhost_blk_limits {
  * @limits:        of the backend
  * @disk:          the backend
  * @mm:            the owner's memory
+ * @pins:          pages of it that stay pinned; NULL: none do
  * @serial:        answer to VIRTIO_BLK_T_GET_ID
  */
 struct vhost_blk_queue {
@@ -128,6 +132,7 @@ struct vhost_blk_queue {
 	struct vhost_blk_limits limits;
 	struct vhost_blk_disk *disk;
 	struct mm_struct *mm;
+	struct vhost_blk_pins *pins;
 	u8 serial[VHOST_BLK_SERIAL_BYTES];
 };
 
@@ -275,6 +280,7 @@ struct vhost_blk_geometry {
  * @put:        free it; the file is put by the caller
  * @limits:     what it takes right now. Context: any
  * @geometry:   what it is offered as
+ * @pins_pages: it pins payload, and can use what is pinned already
  * @slot_bytes: size of its struct that begins with a struct vhost_blk_req
  */
 struct vhost_blk_disk_ops {
@@ -286,6 +292,7 @@ struct vhost_blk_disk_ops {
 	void (*put)(struct vhost_blk_disk *disk);
 	void (*limits)(const struct vhost_blk_disk *disk, struct vhost_blk_limits *limits);
 	void (*geometry)(const struct vhost_blk_disk *disk, struct vhost_blk_geometry *geometry);
+	bool pins_pages;
 	size_t slot_bytes;
 };
 

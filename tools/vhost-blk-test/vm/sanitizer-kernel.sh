@@ -30,6 +30,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 top=$(cd "$here/../../.." && pwd -P)
 cache=$HOME/.cache/vhost-blk/sanitizer-kernels
 tarball=/usr/src/linux-source-$series.tar.xz
+# What has no question: on a PC KVM selects it, which is much to build; user-mode Linux
+# has nothing that does.
+selectable='/^config MMU_NOTIFIER$/,/bool$/s/bool$/bool "MMU notifiers"/'
 
 die() {
 	echo "sanitizer-kernel.sh: $*" >&2
@@ -47,7 +50,7 @@ run() {
 # What makes a kernel of a kind: architecture, configuration, make's target and
 # variables, and what the configuration must have come to.
 set_kind() {
-	local names needed=(FAULT_INJECTION FAIL_MAKE_REQUEST DEBUG_LIST GCOV_KERNEL)
+	local names needed=(FAULT_INJECTION FAIL_MAKE_REQUEST DEBUG_LIST GCOV_KERNEL MMU_NOTIFIER KSM)
 	local kasan=(KASAN PROVE_LOCKING UBSAN DEBUG_KMEMLEAK)
 	make_args=()
 	case $1 in
@@ -103,6 +106,7 @@ build_kernel() {
 	echo "sanitizer-kernel.sh: building the kernel '$kind', 4 to 9 minutes" >&2
 	mkdir -p "$src" "$work/kdir"
 	run "$log" tar -xf "$tarball" -C "$src" --strip-components=1
+	sed -i "$selectable" "$src/mm/Kconfig"
 	(cd "$src" && run "$log" scripts/kconfig/merge_config.sh -n -O "$work/kdir" "${configs[@]}")
 	check_config "$work/kdir/.config"
 	run "$log" make -C "$src" O="$work/kdir" -j"$(nproc)" "${make_args[@]}" "$target" modules
@@ -153,7 +157,7 @@ main() {
 	set_kind "$kind"
 	[ -e "$tarball" ] || die "no kernel source: apt-get install linux-source-$series"
 	key=$({ stat -c '%s %Y' "$tarball"; cat "${configs[@]}"; gcc --version
-		printf '%s' "${make_args[*]}"; } | sha256sum | cut -c1-16)
+		printf '%s' "${make_args[*]}" "$selectable"; } | sha256sum | cut -c1-16)
 	dir=$cache/$series-$kind-$key
 	mkdir -p "$cache"
 	exec {lock}>"$cache/.lock-$kind"
