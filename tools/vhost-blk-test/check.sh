@@ -228,8 +228,9 @@ run_all() {
 	lane_join background
 }
 
-# A thousand hand-overs and back, 50 disks plugged and unplugged, 10 round trips.
+# 50 kills, a thousand hand-overs and back, 50 disks plugged and unplugged, 10 round trips.
 guests_long() {
+	nested kill-long 1800 --append "slub_debug=U debugfs=off" -- "$here/test_kill.sh" 50
 	nested jobs-long 1800 -- "$here/test_jobs.sh" 1000 turns
 	nested hotplug-long 1800 -- "$here/test_hotplug.sh" 50
 	nested hotplug-q35 900 -- env machine=q35 "$here/test_hotplug.sh"

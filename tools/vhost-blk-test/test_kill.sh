@@ -14,7 +14,7 @@ set -uo pipefail
 
 . "$(dirname "${BASH_SOURCE[0]}")/vm/nested.sh"
 
-kills=${1-20}
+kills=${1-12}
 module=$top/drivers/vhost/vhost_blk.ko
 # The first rounds fill caches that stay; growth is measured after them, between
 # a window of rounds there and one at the end.
