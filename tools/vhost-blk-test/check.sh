@@ -142,7 +142,7 @@ kselftests() {
 # where several CPUs, or sleeping at the wrong time, matter most: LABEL KERNEL_DIR
 kselftests_smp() {
 	VT_TIMEOUT_MS=30000 VT_PROGRAM_TIMEOUT=900 kselftests "$1" 2400 "$2" \
-		"$here"/build/test_{completion,faults,lifecycle,malformed,ring,uapi}
+		"$here"/build/test_{completion,faults,lifecycle,malformed,pins,ring,uapi}
 }
 
 # Random verified requests from all sides: LABEL KERNEL_DIR SECONDS; on disks of all
