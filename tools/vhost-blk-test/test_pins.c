@@ -342,6 +342,38 @@ TEST_F_TIMEOUT(pins, raced, 300)
 	}
 }
 
+/*
+ * The page is the last of many that are discarded at once. Requests that find it while the
+ * others go must not be the reason that it is found afterwards.
+ */
+TEST_F_TIMEOUT(pins, raced_with_much_else, 300)
+{
+	const size_t size = 12 * VT_MIB;
+	uint64_t gpa = vt_alloc_in(&self->dev.mem, 1, size, PAGE), last = gpa + size - PAGE;
+	uint8_t *p = vt_dev_ptr(&self->dev.mem, gpa);
+	struct vt_req req[64];
+
+	ASSERT_EQ(p, mmap(p, size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	for (unsigned int i = 0; i < vt_loops_to(20, 500); i++) {
+		unsigned int page = 5 + i % 3;
+
+		memset(p, 1, size);
+		for (unsigned int j = 0; j < ARRAY_SIZE(req); j++) {
+			req[j] = (struct vt_req) {
+				.type = IN, .sector = SECTOR(4), .data = last, .len = PAGE,
+			};
+			ASSERT_EQ(0, vt_req_submit(self->q, &req[j]));
+		}
+		ASSERT_EQ(0, madvise(p, size, MADV_DONTNEED));
+		ASSERT_EQ(0, vt_wait_all(self->q));
+		ASSERT_EQ(OK, vt_io(self->q, IN, SECTOR(page), last, PAGE));
+		ASSERT_EQ(-1, vt_check(p + size - PAGE, PAGE, SEED(page), SECTOR(page))) {
+			TH_LOG("round %u", i);
+		}
+	}
+}
+
 /* Pages that would have the same place in a table of any size up to 16 MiB, both in flight. */
 TEST_F(pins, same_place)
 {
