@@ -113,23 +113,24 @@ allocations_so_far() {
 	done | paste -sd+ | bc
 }
 
-# allocations BYTES: as for the cost, what set-up takes cancels
+# allocations BYTES: between runs of different lengths, so that what set-up takes cancels
 allocations() {
-	local nr=20000 event first second all
+	local nr=20000 event requests count=()
 
 	for event in kmalloc kmem_cache_alloc; do
 		echo 'hist:keys=common_cpu' >"/sys/kernel/tracing/events/kmem/$event/trigger"
 	done
-	"$vring_cost" --bytes "$1" --requests $nr "$disk" >"$work/once"
-	first=$(allocations_so_far)
-	"$vring_cost" --bytes "$1" --requests $((2 * nr)) "$disk" >"$work/twice"
-	second=$(allocations_so_far)
+	# The first one fills caches.
+	for requests in $nr $nr $((2 * nr)); do
+		"$vring_cost" --bytes "$1" --requests "$requests" "$disk" >"$work/run"
+		count+=("$(allocations_so_far)")
+	done
 	for event in kmalloc kmem_cache_alloc; do
 		echo '!hist:keys=common_cpu' >"/sys/kernel/tracing/events/kmem/$event/trigger"
 	done
 	# vring_cost runs 1.75 times what it counts.
-	all=$(bc <<<"scale=4; ($second - 2 * $first) / (1.75 * $nr)")
-	row vhost-blk "$(printf '{"bytes":%d,"depth":32,"queues":1,"indirect":false,"devices":1,"allocations":%.4f}' "$1" "$all")"
+	row vhost-blk "$(printf '{"bytes":%d,"depth":32,"queues":1,"indirect":false,"devices":1,"allocations":%.3f}' "$1" \
+		"$(bc <<<"scale=4; (${count[2]} - 2 * ${count[1]} + ${count[0]}) / (1.75 * $nr)")")"
 }
 
 all_cases() {
