@@ -48,7 +48,8 @@ struct vhost_blk_bio {
  * @sector:   where they go
  * @saved:    copy of the payload's pieces, for use after execute()
  * @large:    the window's other bios
- * @pin:      the page of its own bio, if that one stays pinned
+ * @pin:      the page of the bio that has all that was left, if it stays pinned; no
+ *            other bio of the window has just one page
  * @bio:      the slot's own bio
  * @vecs:     its bvecs
  */

@@ -733,7 +733,6 @@ TEST(all_queues)
 	vt_dev_fini(&dev);
 }
 
-/* The smallest rings there are */
 /* No queues but these: attached, switched, reset and closed as with all of them. */
 TEST(no_other_queues)
 {
@@ -757,6 +756,7 @@ TEST(no_other_queues)
 	vt_dev_fini(&dev);
 }
 
+/* The smallest rings there are */
 TEST(small_rings)
 {
 	for (unsigned int num = 1; num <= 4; num *= 2) {
