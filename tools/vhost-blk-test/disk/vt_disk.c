@@ -146,11 +146,13 @@ static void vtd_late_end(struct work_struct *work)
 {
 	struct bio *bio;
 
-	while (READ_ONCE(vtd_late_stage) == VTD_KEEP)
-		msleep(20);
 	WRITE_ONCE(vtd_late_task, current);
-	while ((bio = vtd_late_pop()))
+	/* Popped first: a bio that was submitted in a stage is treated as it says. */
+	while ((bio = vtd_late_pop())) {
+		while (READ_ONCE(vtd_late_stage) == VTD_KEEP)
+			msleep(20);
 		vtd_end(bio);
+	}
 	WRITE_ONCE(vtd_late_task, NULL);
 }
 
