@@ -216,11 +216,17 @@ static void requests_reap(struct vt_load *l)
 			request_end(l, &l->slot[i]);
 }
 
+/* Many loads may share a slow machine: what counts is that the answer comes. */
+static int load_timeout_ms(void)
+{
+	return 6 * vt_timeout_ms();
+}
+
 /* Wait for one request at least. */
 static void load_wait(struct vt_load *l)
 {
 	struct vt_used u;
-	int r = vt_wait(l->q, &u);
+	int r = vt_wait_ms(l->q, &u, load_timeout_ms());
 
 	if (r)
 		load_fail(l, r, "queue %u: no answer, %u in flight, %lu done: %s", l->q->index,
@@ -327,7 +333,7 @@ int vt_load_start(struct vt_load *l)
 int vt_load_more(struct vt_load *l, unsigned int nr)
 {
 	uint64_t done = __atomic_load_n(&l->nr_done, __ATOMIC_ACQUIRE);
-	int64_t end = vt_now_ms() + vt_timeout_ms();
+	int64_t end = vt_now_ms() + load_timeout_ms();
 
 	while (__atomic_load_n(&l->nr_done, __ATOMIC_ACQUIRE) - done < nr) {
 		int error = __atomic_load_n(&l->error, __ATOMIC_ACQUIRE);

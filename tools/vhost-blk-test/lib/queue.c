@@ -201,9 +201,9 @@ static void call_enable(struct vt_queue *q)
 	vt_mb();
 }
 
-int vt_wait(struct vt_queue *q, struct vt_used *u)
+int vt_wait_ms(struct vt_queue *q, struct vt_used *u, int timeout_ms)
 {
-	int64_t end = vt_now_ms() + vt_timeout_ms(), left;
+	int64_t end = vt_now_ms() + timeout_ms, left;
 	int r = vt_used_get(q, u);
 
 	while (!r) {
@@ -219,6 +219,11 @@ int vt_wait(struct vt_queue *q, struct vt_used *u)
 		r = vt_used_get(q, u);
 	}
 	return r < 0 ? r : 0;
+}
+
+int vt_wait(struct vt_queue *q, struct vt_used *u)
+{
+	return vt_wait_ms(q, u, vt_timeout_ms());
 }
 
 int vt_wait_all(struct vt_queue *q)

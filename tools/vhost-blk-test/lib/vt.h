@@ -175,6 +175,7 @@ int vt_used_get(struct vt_queue *q, struct vt_used *u);
  * or -ECOMM when an entry came but no call did.
  */
 int vt_wait(struct vt_queue *q, struct vt_used *u);
+int vt_wait_ms(struct vt_queue *q, struct vt_used *u, int timeout_ms);
 /* Wait until nothing is in flight. */
 int vt_wait_all(struct vt_queue *q);
 /* As vt_wait without a call eventfd and whatever was asked for. */
