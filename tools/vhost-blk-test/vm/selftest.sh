@@ -77,8 +77,10 @@ check "its output arrives on stdout, alone" prints 'a b||$c|'
 check "the command's own status" run 7 -- bash -c 'echo vm: status 0; exit 7'
 check "deadline gives 124" run 124 --timeout 25 -- sleep 1000
 check "the output until then is there, the VM dead gives 125" run 125 -- \
-	bash -c 'echo before; echo c >/proc/sysrq-trigger; read -r -t 60 <>/dev/ptmx'
-check "what was printed before the panic is kept" prints before
+	bash -c 'echo before
+		until grep -q before /run/vm/ctl/output; do read -r -t 0.1 <>/dev/ptmx; done
+		echo c >/proc/sysrq-trigger; read -r -t 60 <>/dev/ptmx'
+check "what came out of it before the panic is kept" prints before
 check "a warning in the log gives 99" run 99 -- bash -c 'echo "WARNING: CPU: 0 PID: 1 at x" >/dev/kmsg'
 check "and is shown" complains 'WARNING: CPU: 0'
 check "a failure keeps its status next to a warning" run 3 -- \
