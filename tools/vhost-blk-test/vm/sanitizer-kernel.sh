@@ -12,7 +12,8 @@
 # usage: sanitizer-kernel.sh [um|smp|kcsan] [--gcov]
 #   um       user-mode Linux, one CPU, native speed: KASAN, lockdep, kmemleak, UBSAN,
 #            fault injection, KUnit, gcov (default)
-#   smp      the same on a virtual PC with several CPUs, and sleeping in atomic context
+#   smp      the same on a virtual PC with several CPUs: sleeping in atomic context, too,
+#            but not kmemleak
 #   kcsan    a virtual PC with the data race detector, which looks at vhost and
 #            vhost_blk only
 #   --gcov   the module counts executed lines, in DIR/build-gcov
@@ -51,20 +52,20 @@ run() {
 # variables, and what the configuration must have come to.
 set_kind() {
 	local names needed=(FAULT_INJECTION FAIL_MAKE_REQUEST DEBUG_LIST GCOV_KERNEL MMU_NOTIFIER KSM)
-	local kasan=(KASAN PROVE_LOCKING UBSAN DEBUG_KMEMLEAK)
+	local kasan=(KASAN PROVE_LOCKING UBSAN)
 	make_args=()
 	case $1 in
 	um)
 		arch=um target=linux names=(common storage kasan um)
-		required=("${needed[@]}" "${kasan[@]}" XFS_FS NVME_TARGET)
+		required=("${needed[@]}" "${kasan[@]}" DEBUG_KMEMLEAK XFS_FS NVME_TARGET)
 		;;
 	smp)
 		arch=x86 target=bzImage names=(common kasan x86)
-		required=("${needed[@]}" "${kasan[@]}" SMP DEBUG_ATOMIC_SLEEP)
+		required=("${needed[@]}" "${kasan[@]}" SMP DEBUG_ATOMIC_SLEEP 9P_FS)
 		;;
 	kcsan)
 		arch=x86 target=bzImage names=(common kcsan x86)
-		required=("${needed[@]}" SMP KCSAN KCSAN_INTERRUPT_WATCHER)
+		required=("${needed[@]}" SMP KCSAN KCSAN_INTERRUPT_WATCHER 9P_FS)
 		# Else nearly all watchpoints are in other code. scripts/Makefile.lib asks
 		# for an object's own variable first; build_module() sets neither.
 		make_args=(KCSAN_SANITIZE=n KCSAN_SANITIZE_{vhost,iotlb}.o=y)
