@@ -38,7 +38,8 @@ stage() {
 	local name=$1 limit=$2 log=$logs/$1.tap start=$SECONDS status ok bad skip planned
 	shift 2
 	echo "# $name"
-	timeout --kill-after=30 "$limit" "$@" </dev/null 2>&1 | tee "$log"
+	# Ends with its lane.
+	setpriv --pdeathsig TERM timeout --kill-after=30 "$limit" "$@" </dev/null 2>&1 | tee "$log"
 	status=${PIPESTATUS[0]}
 	skip=$(grep -cE '^ok [0-9]+.*# SKIP' "$log")
 	ok=$(($(grep -cE '^ok [0-9]+' "$log") - skip))
@@ -176,35 +177,38 @@ debian_kernels() {
 	done
 }
 
+# The kernels first, which need nothing that the other lane builds.
 sanitizer_kernels() {
-	if sanitizer um; then
-		in_vm kunit 120 "$dir" "$here/kunit.sh"
-		kselftests um 1800 "$dir"
-		fuzz um "$dir" 60
+	local um='' smp=''
+
+	! sanitizer um || um=$dir
+	! sanitizer smp || smp=$dir
+	flock -w 1800 "$logs/building" true
+	if [ "$um" ]; then
+		in_vm kunit 120 "$um" "$here/kunit.sh"
+		kselftests um 1800 "$um"
+		fuzz um "$um" 60
 	fi
-	if sanitizer smp; then
-		kselftests_smp smp "$dir"
-		stress smp "$dir" 60
+	if [ "$smp" ]; then
+		kselftests_smp smp "$smp"
+		stress smp "$smp" 60
 	fi
 }
 
 guests() {
 	nested guest 840 -- "$here/test_guest.sh"
-	# slub_debug keeps caches apart and counts exact: 20 kills must not leave an object.
+	# slub_debug keeps caches apart and counts exact: 12 kills must not leave an object.
 	# It makes 6.1 lose an inode of debugfs with every cache that is destroyed.
 	nested kill 1140 --append "slub_debug=U debugfs=off" -- "$here/test_kill.sh"
 	nested powercut 540 -- "$here/test_powercut.sh"
+	nested jobs 900 -- "$here/test_jobs.sh"
 }
 
-# What is done to disks of virtio-blk-pci, done to one of vhost-blk-pci; half in each
-# lane.
-block_jobs() {
-	nested jobs 900 -- "$here/test_jobs.sh"
+# What is done to disks of virtio-blk-pci, done to one of vhost-blk-pci; most of it in the
+# second lane.
+devices() {
 	nested migration 900 -- "$here/test_migration.sh"
 	nested isolation 600 -- "$here/test_isolation.sh"
-}
-
-devices() {
 	nested dropin 600 -- "$here/test_dropin.sh"
 	nested errors 600 -- "$here/test_errors.sh"
 	nested hotplug 600 -- "$here/test_hotplug.sh"
@@ -216,15 +220,19 @@ background() {
 }
 
 run_all() {
+	local building
+
+	exec {building}>"$logs/building"
+	flock "$building"
+	lane_start background
 	stage static 600 "$here/static.sh" || finish
 	stage build 1200 "$here/build.sh" || finish
+	flock -u "$building"
 	stage test-host 600 "$here/vm/selftest.sh"
 	stage qemu-device 300 "$top/tools/qemu/test_device.sh"
-	lane_start background
 	stage cost 900 "$here/bench/cost-gate.sh"
 	debian_kernels
 	guests
-	block_jobs
 	lane_join background
 }
 
