@@ -18,8 +18,6 @@
 #            vhost_blk only
 #   --gcov   the module counts executed lines, in DIR/build-gcov
 #
-#   JOBS=N   for make (as many as there are CPUs)
-#
 # A kernel is in the cache, by source version and configuration; its first build
 # takes about 4 (um) or 9 minutes on 2 cores. Exit: 0, or 1 with a message.
 set -euo pipefail
@@ -112,7 +110,7 @@ build_kernel() {
 	sed -i "$selectable" "$src/mm/Kconfig"
 	(cd "$src" && run "$log" scripts/kconfig/merge_config.sh -n -O "$work/kdir" "${configs[@]}")
 	check_config "$work/kdir/.config"
-	run "$log" make -C "$src" O="$work/kdir" -j"${JOBS:-$(nproc)}" "${make_args[@]}" "$target" modules
+	run "$log" make -C "$src" O="$work/kdir" -j"$(nproc)" "${make_args[@]}" "$target" modules
 	run "$log" make -C "$src" O="$work/kdir" modules_install INSTALL_MOD_PATH="$work"
 	rm -f "$work"/lib/modules/*/{build,source}
 	install_image "$work"
