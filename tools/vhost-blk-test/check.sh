@@ -202,13 +202,13 @@ guests() {
 	nested kill 1140 --append "slub_debug=U debugfs=off" -- "$here/test_kill.sh"
 	nested powercut 540 -- "$here/test_powercut.sh"
 	nested jobs 900 -- "$here/test_jobs.sh"
+	nested isolation 600 -- "$here/test_isolation.sh"
 }
 
 # What is done to disks of virtio-blk-pci, done to one of vhost-blk-pci; most of it in the
 # second lane.
 devices() {
 	nested migration 900 -- "$here/test_migration.sh"
-	nested isolation 600 -- "$here/test_isolation.sh"
 	nested dropin 600 -- "$here/test_dropin.sh"
 	nested errors 600 -- "$here/test_errors.sh"
 	nested hotplug 600 -- "$here/test_hotplug.sh"
