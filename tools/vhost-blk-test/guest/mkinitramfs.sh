@@ -3,8 +3,8 @@
 #
 # Build what a test guest boots from, once for each content, and print the
 # directory that holds it:
-#   initrd     busybox and the modules for virtio-blk and ext4; those for virtio-scsi,
-#              which a guest with guest.scsi on its command line loads
+#   initrd     busybox and the modules for virtio-blk, virtio-serial and ext4; those for
+#              virtio-scsi, which a guest with guest.scsi on its command line loads
 #   tools.img  an ext4 image with bash, fio, e2fsprogs, their libraries and the
 #              scripts next to this file; the guest's read-only root
 # Two parts, since fio's libraries are 80 MB of which a run touches little: on
@@ -16,7 +16,7 @@ export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 packages=(bash busybox-static coreutils cpio dmsetup e2fsprogs fio jq kmod util-linux)
 programs=(bash blockdev cat cmp dd e2fsck fio grep head mke2fs mkdir mount od poweroff printf
 	sha256sum sleep sync timeout tr umount blkdiscard)
-modules=(virtio_pci virtio_blk ext4)
+modules=(virtio_pci virtio_blk virtio_console ext4)
 scsi_modules=(virtio_scsi sd_mod)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash disable=SC2154 # say, disk_by_serial: rc.sh
 #
-# Guest script: run what the host sends over the second serial line (guest_do of
-# vm/shell.sh), a number, the command's length and the command on each line, until
-# "0 3 end". What they print goes back there, and then "guest-status", the number and the
-# status; or "guest-again" if the line has not arrived as it was sent.
+# Guest script: run what the host sends by virtio-serial (guest_do of vm/shell.sh; the
+# serial line now and then loses a character where it is emulated), a number and a command
+# on each line, until "0 end". What they print goes back there, and then "guest-status",
+# the number and the status.
 
 # await_disk SERIAL SECONDS: print its name once it is there
 await_disk() {
@@ -120,13 +120,12 @@ errors() {
 	}
 }
 
-exec {line}<>/dev/ttyS1
-stty raw -echo <&"$line"
+until [[ -c /dev/vport0p1 ]]; do sleep 0.05; done
+exec {line}<>/dev/vport0p1
+# To read before the host is there is to read the end; to write waits for it.
+echo "guest-status 0 0" >&"$line"
 say "shell"
-while IFS= read -r -u "$line" sent; do
-	read -r number length _ <<<"$sent"
-	command=${sent#"$number $length "}
-	[[ $length == "${#command}" ]] || { echo "guest-again" >&"$line"; continue; }
+while read -r -u "$line" number command; do
 	[[ $command != end ]] || break
 	eval "$command" </dev/null >&"$line" 2>&1
 	echo "guest-status $number $?" >&"$line"
