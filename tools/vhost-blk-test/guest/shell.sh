@@ -120,8 +120,9 @@ errors() {
 	}
 }
 
-until [[ -c /dev/vport0p1 ]]; do sleep 0.05; done
-exec {line}<>/dev/vport0p1
+# Named by where it is among all virtio devices.
+until port=$(compgen -G '/dev/vport*p1'); do sleep 0.05; done
+exec {line}<>"$port"
 # To read before the host is there is to read the end; to write waits for it.
 echo "guest-status 0 0" >&"$line"
 say "shell"
